@@ -1,0 +1,50 @@
+"""`ringfence catalog`: check the declarations, list what each role reaches, write the JSON Schemas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ringfence.catalog.loader import load
+from ringfence.catalog.schema import SCHEMAS, rendered
+
+_PATH = click.option(
+    "--path", "path", type=click.Path(path_type=Path), default=Path("catalog"), show_default=True, help="catalog folder"
+)
+
+
+@click.group()
+def catalog() -> None:
+    """The catalog of tools and user roles."""
+
+
+@catalog.command()
+@_PATH
+def check(path: Path) -> None:
+    """Report every problem of the catalog. Exits with 2 if there is one."""
+    found = load(path)
+    click.echo(f"{len(found.tools)} tools, {len(found.capabilities)} capabilities, {len(found.roles)} roles: no problems")
+
+
+@catalog.command("list")
+@_PATH
+def list_(path: Path) -> None:
+    """List tools with their owner and review date, then what each role reaches."""
+    found = load(path)
+    width = max(len(tool.name) for tool in found.tools) if found.tools else 0
+    for tool in found.tools:
+        click.echo(f"{tool.name:<{width}}  review by {tool.review_date}  {tool.owner}  {tool.description}")
+    for role in found.roles:
+        click.echo(f"role {role.name}: {', '.join(sorted(found.tools_of(role.name))) or 'nothing'}")
+
+
+@catalog.command()
+@_PATH
+def schema(path: Path) -> None:
+    """Write the JSON Schemas for editors into the catalog's schema folder."""
+    folder = path / "schema"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in SCHEMAS:
+        (folder / name).write_text(rendered(name), encoding="utf-8")
+        click.echo(folder / name)
