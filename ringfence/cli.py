@@ -27,7 +27,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "grants": ("ringfence.review.commands:grants", "Check, update and explain the grant lockfile."),
     "review": ("ringfence.review.commands:review", "Report permission changes of a branch."),
     "drift": ("ringfence.review.commands:drift", "Compare the lockfile with the live account or a stack's state."),
-    "audit-permissions": ("ringfence.review.commands:audit_permissions", "The quarterly audit: overdue review dates fail."),
+    "audit-permissions": (
+        "ringfence.review.commands:audit_permissions",
+        "The quarterly audit: overdue review dates fail.",
+    ),
 }
 
 

@@ -41,4 +41,6 @@ class InputError(RingfenceError):
         self.problems: tuple[Problem, ...] = tuple(problems)
         count = len(self.problems)
         head = f"{count} problem{'s' if count != 1 else ''}:"
-        super().__init__("\n".join([head, *(f"  {index}. {problem}" for index, problem in enumerate(self.problems, 1))]))
+        super().__init__(
+            "\n".join([head, *(f"  {index}. {problem}" for index, problem in enumerate(self.problems, 1))])
+        )

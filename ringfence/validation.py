@@ -60,4 +60,6 @@ def problems(
         remedy = own_remedy or _REMEDIES.get(finding["type"], "")
         if not own_remedy and remedies and path and str(path[0]) in remedies:
             remedy = remedies[str(path[0])]
-        yield Problem(where, dotted(path), message[0].lower() + message[1:], remedy or "correct the value", line)
+        yield Problem(
+            where, dotted(path), message.replace("Input should", "should"), remedy or "correct the value", line
+        )

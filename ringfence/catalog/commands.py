@@ -24,7 +24,9 @@ def catalog() -> None:
 def check(path: Path) -> None:
     """Report every problem of the catalog. Exits with 2 if there is one."""
     found = load(path)
-    click.echo(f"{len(found.tools)} tools, {len(found.capabilities)} capabilities, {len(found.roles)} roles: no problems")
+    click.echo(
+        f"{len(found.tools)} tools, {len(found.capabilities)} capabilities, {len(found.roles)} roles: no problems"
+    )
 
 
 @catalog.command("list")

@@ -1,0 +1,45 @@
+"""The estimate: its two promises, its sources, and that it moves with the settings."""
+
+from __future__ import annotations
+
+import pytest
+
+from ringfence.cost import estimate
+from ringfence.errors import InputError
+from ringfence.settings import load
+
+
+def settings(**extra: object):
+    return load({"accountId": "123456789012"} | extra, "dev")
+
+
+def test_lean_costs_at_most_125_and_production_at_most_330_a_month():
+    assert 100 < estimate(settings()).total_usd <= 125
+    production = settings(profile="production", sandboxMinOnDemandNodes=1, sandboxMaxOnDemandNodes=4)
+    assert 200 < estimate(production).total_usd <= 330
+
+
+def test_every_line_has_a_source_and_adds_up():
+    for line in estimate(settings(profile="production")).lines:
+        assert line.source
+        assert line.usd == pytest.approx(line.quantity * line.unit_usd, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "at_least"),
+    [
+        ({"networkFirewall": True}, 500),
+        ({"interfaceEndpoints": ["sts", "ecr.api"]}, 29),
+        ({"nat": "gateway"}, 36),
+        ({"systemNodes": 2}, 26),
+        ({"sandboxMinOnDemandNodes": 1}, 59),
+        ({"vaultReplicas": 3}, 1.5),
+    ],
+)
+def test_a_setting_that_costs_money_raises_the_estimate(change: dict, at_least: float):
+    assert estimate(settings(**change)).total_usd - estimate(settings()).total_usd >= at_least
+
+
+def test_an_instance_type_without_a_price_is_refused_not_taken_for_free():
+    with pytest.raises(InputError, match=r"no price for 'x1e.32xlarge'"):
+        estimate(settings(systemNodeType="x1e.32xlarge"))

@@ -1,0 +1,151 @@
+"""Settings: one loader, every problem at once, and the engine's declaration equal to the model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ringfence.errors import InputError
+from ringfence.settings import load, load_stack
+from ringfence.settings.project_file import declared
+
+ROOT = Path(__file__).parents[2]
+GOOD = {"ringfence:accountId": "123456789012"}
+
+
+def keys_of(error: InputError) -> set[str]:
+    return {problem.key.removeprefix("ringfence:") for problem in error.problems}
+
+
+def test_pulumi_yaml_declares_every_key_with_type_description_and_default():
+    assert yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"] == declared()
+    for key, entry in declared().items():
+        assert entry["description"], key
+        assert "default" in entry or key == "accountId"
+
+
+def test_the_account_alone_is_enough():
+    settings = load(GOOD, "dev")
+    assert (settings.environment, settings.profile, settings.system_nodes) == ("dev", "lean", 1)
+
+
+def test_the_profile_sets_what_is_left_at_zero_and_nothing_else():
+    settings = load(GOOD | {"ringfence:profile": "production", "ringfence:systemNodes": 5}, "prod")
+    assert (settings.system_nodes, settings.vault_replicas, settings.audit_lock_days) == (5, 3, 365)
+
+
+def test_values_arrive_as_text_from_the_engine():
+    raw = GOOD | {"ringfence:availabilityZones": '["us-east-1a","us-east-1c"]', "ringfence:networkFirewall": "true"}
+    settings = load(raw | {"ringfence:systemNodes": "2"}, "dev")
+    assert settings.availability_zones == ("us-east-1a", "us-east-1c")
+    assert settings.network_firewall is True
+    assert settings.system_nodes == 2
+
+
+def test_an_account_id_with_a_leading_zero_stays_text():
+    assert load({"ringfence:accountId": "012345678901"}, "dev").account_id == "012345678901"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("accountId", "1234"),
+        ("profile", "huge"),
+        ("vpcCidr", "8.8.8.0/16"),
+        ("vpcCidr", "10.0.0.1/16"),
+        ("vpcCidr", "10.0.0.0/24"),
+        ("availabilityZones", ["us-east-1a"]),
+        ("availabilityZones", ["us-east-1a", "us-east-1a"]),
+        ("availabilityZones", ["eu-west-1a", "us-east-1b"]),
+        ("vaultReplicas", 2),
+        ("auditRetentionDays", 33),
+        ("clusterPublicAccessCidrs", ["0.0.0.0/0"]),
+        ("clusterAdmins", ["arn:aws:iam::123456789012:root"]),
+        ("alertEmails", ["nobody"]),
+        ("allowedRegistries", ["https://registry.example.com"]),
+        ("existingSystemSubnets", ["us-east-1a=subnet-0123456789abcdef0"]),
+        ("existingVpcId", "vpc-0123456789abcdef0"),
+        ("sandboxMinOnDemandNodes", 9),
+        ("environment", "Prod"),
+        ("target", "gcp"),
+    ],
+)
+def test_a_bad_value_is_refused_by_its_key_with_a_remedy(key: str, value: object):
+    with pytest.raises(InputError) as caught:
+        load(GOOD | {f"ringfence:{key}": value}, "dev")
+    expected = "existingPublicSubnets" if key == "existingVpcId" else key
+    assert expected in keys_of(caught.value)
+    assert all(problem.remedy for problem in caught.value.problems)
+
+
+def test_no_sandbox_node_at_all_is_refused():
+    with pytest.raises(InputError, match="leaves no node"):
+        load(GOOD | {"ringfence:sandboxMaxSpotNodes": 0, "ringfence:sandboxMaxOnDemandNodes": 0}, "dev")
+
+
+def test_a_placeholder_account_is_refused_on_aws_and_accepted_on_the_embedded_target():
+    with pytest.raises(InputError, match="placeholder"):
+        load({"ringfence:accountId": "000000000000"}, "dev")
+    assert load({"ringfence:accountId": "000000000000", "ringfence:target": "embedded"}, "local")
+
+
+def test_a_misspelt_key_names_the_nearest():
+    with pytest.raises(InputError, match="did you mean availabilityZones"):
+        load(GOOD | {"ringfence:availabilityZone": []}, "dev")
+
+
+def test_provider_settings_that_would_be_ignored_are_refused():
+    with pytest.raises(InputError, match="set ringfence:region"):
+        load(GOOD | {"aws:region": "us-east-1"}, "dev")
+
+
+def test_an_encrypted_setting_is_refused_rather_than_shown():
+    with pytest.raises(InputError) as caught:
+        load(GOOD | {"ringfence:vpcCidr": {"secure": "v1:ciphertext"}}, "dev")
+    assert "ciphertext" not in str(caught.value)
+
+
+SIX_MISTAKES = """config:
+  ringfence:accountId: "12"
+  ringfence:profile: huge
+  ringfence:vpcCidr: 8.8.8.0/24
+  ringfence:availabilityZones: [eu-west-1a, us-east-1b]
+  ringfence:vaultReplicas: 2
+  ringfence:regoin: us-east-1
+"""
+
+
+def test_six_mistakes_print_six_problems_with_remedies_and_exit_2(tmp_path: Path):
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / "Pulumi.bad.yaml").write_text(SIX_MISTAKES)
+    command = [sys.executable, "-m", "ringfence.cli", "settings", "check", "--stack", "bad", "--project", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "6 problems" in done.stderr
+    assert done.stderr.count("remedy: ") == 6
+    assert "Traceback" not in done.stderr
+    for line, key in enumerate(("accountId", "profile", "vpcCidr", "availabilityZones", "vaultReplicas", "regoin"), 2):
+        assert f"Pulumi.bad.yaml:{line}: " in done.stderr, key
+
+
+@pytest.mark.parametrize(
+    "text", ["config: [1]", "config: {a: &x [*x]}", "- 1", ":\n  : [", "config: !!python/object:os.system x"]
+)
+def test_a_stack_file_that_is_not_a_mapping_of_plain_values_is_refused(tmp_path: Path, text: str):
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / "Pulumi.bad.yaml").write_text(text)
+    with pytest.raises(InputError):
+        load_stack(tmp_path, "bad")
+
+
+@pytest.mark.parametrize("stack", ["local", "dev", "prod"])
+def test_the_shipped_stacks_have_no_problem_but_the_account(stack: str):
+    try:
+        load_stack(ROOT, stack)
+    except InputError as error:
+        assert stack != "local"
+        assert keys_of(error) == {"accountId"}
