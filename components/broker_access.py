@@ -1,0 +1,112 @@
+"""The broker's own AWS role: it may become each tool, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from components.iam_documents import MANAGED_POLICY_LIMIT, document, size_problems, statement
+from components.pod_identity import pod_identity_trust
+from ringfence.errors import InputError
+from ringfence.iam.tool_documents import ASSUME_ACTIONS, broker_role_name
+from ringfence.names import BROKER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE, Names
+
+# A role takes 10 managed policies by default, and one policy holds about 70 role ARNs. A tool's shard depends on its name
+# alone, so that adding one changes one policy.
+SHARDS = 8
+
+
+@dataclass(frozen=True)
+class BrokerAccessArgs:
+    """tools: names of the catalog's tools. cluster_name, namespace, service_account: whose pods get the role."""
+
+    names: Names
+    cluster_name: str
+    tools: tuple[str, ...]
+    namespace: str = SYSTEM_NAMESPACE
+    service_account: str = BROKER_SERVICE_ACCOUNT
+
+
+def shard_of(tool: str) -> int:
+    """The policy, 0 to SHARDS - 1, that names the tool's role."""
+    return int.from_bytes(hashlib.sha256(tool.encode()).digest()[:8], "big") % SHARDS
+
+
+def assume_documents(names: Names, tools: tuple[str, ...]) -> dict[int, str]:
+    """Shard → policy document that allows to assume exactly its tools' roles. Raises InputError on overflow."""
+    shards: dict[int, list[str]] = {}
+    for tool in sorted(set(tools)):
+        shards.setdefault(shard_of(tool), []).append(names.iam_arn(f"role/{names.tool_role(tool)}"))
+    documents = {
+        shard: document(statement("Allow", ASSUME_ACTIONS, roles, sid="BecomeTools"))
+        for shard, roles in sorted(shards.items())
+    }
+    problems = [
+        problem
+        for shard, text in documents.items()
+        for problem in size_problems(
+            f"policy {policy_name(names, shard)}", "managed policy", [text], MANAGED_POLICY_LIMIT
+        )
+    ]
+    if problems:
+        raise InputError(problems)
+    return documents
+
+
+def policy_name(names: Names, shard: int) -> str:
+    """Name of one shard's managed policy."""
+    return names.name(f"broker-tools-{shard}")
+
+
+class BrokerAccess(pulumi.ComponentResource):
+    """Lets the broker's pods, and only them, become the catalog's tools.
+
+    Makes: the broker's role; up to eight managed policies that list the tool roles by ARN, attached to it; the Pod
+    Identity association with the broker's service account.
+    Protects against: another pod, namespace or cluster getting the broker's role (conditions on what EKS vouches for);
+    the broker becoming anything but a declared tool; a tool outside of the catalog.
+    Trust zone: control side.
+
+    Outputs: role_name, role_arn (known at preview); role (to depend on).
+    """
+
+    def __init__(self, name: str, args: BrokerAccessArgs, opts: pulumi.ResourceOptions | None = None):
+        super().__init__("ringfence:index:BrokerAccess", name, None, opts)
+        names = args.names
+        child = pulumi.ResourceOptions(parent=self)
+        self.role_name: str = broker_role_name(names)
+        self.role_arn: str = names.iam_arn(f"role/{self.role_name}")
+        self.role = aws.iam.Role(
+            f"{name}-role",
+            name=self.role_name,
+            description="The credential broker: becomes a tool's role for one invocation",
+            assume_role_policy=pod_identity_trust(names, args.cluster_name, args.namespace, args.service_account),
+            max_session_duration=3600,
+            tags=names.tags("broker"),
+            opts=child,
+        )
+        for shard, text in assume_documents(names, args.tools).items():
+            policy = aws.iam.Policy(
+                f"{name}-tools-{shard}",
+                name=policy_name(names, shard),
+                description="Tool roles that the broker may assume",
+                policy=text,
+                tags=names.tags(f"broker-tools-{shard}"),
+                opts=child,
+            )
+            aws.iam.RolePolicyAttachment(
+                f"{name}-tools-{shard}-attachment", role=self.role.name, policy_arn=policy.arn, opts=child
+            )
+        aws.eks.PodIdentityAssociation(
+            f"{name}-pod-identity",
+            cluster_name=args.cluster_name,
+            namespace=args.namespace,
+            service_account=args.service_account,
+            role_arn=self.role.arn,
+            tags=names.tags("broker"),
+            opts=child,
+        )
+        self.register_outputs({})

@@ -1,0 +1,71 @@
+"""One IAM role per catalog tool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_aws as aws
+
+from components.tool_boundary import boundary_arn
+from ringfence.catalog.model import Tool
+from ringfence.iam.tool_documents import TOOL_TAG, tool_documents
+from ringfence.names import Names
+
+# The longest a session of a tool may be; STS gives at least 900 s, and the broker cuts sessions to the tool's own life.
+MAX_SESSION_SECONDS = 3600
+# IAM's limit (docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html).
+_DESCRIPTION_LIMIT = 1000
+
+
+@dataclass(frozen=True)
+class ToolRoleArgs:
+    """tool: the declaration that the role is made from."""
+
+    names: Names
+    tool: Tool
+
+
+class ToolRole(pulumi.ComponentResource):
+    """The role that the broker assumes for calls of one tool.
+
+    Makes: the role, its trust policy, its inline policy `grants` (none for a tool without grants); the permissions
+    boundary is set.
+    Protects against: anybody but the broker becoming the tool; sessions that can't be traced to an invocation and a
+    user; grants beyond the declaration; grants beyond the boundary. Documents are known at preview, so that a review
+    sees them before they exist.
+    Trust zone: control side (the role is used for the sandbox's sake, but never from inside it).
+
+    Depend on BrokerAccess and ToolBoundary: IAM refuses a trust policy or a boundary that names what is not there.
+
+    Outputs: role_name, role_arn, trust_document, policy_document: all known at preview.
+    """
+
+    def __init__(self, name: str, args: ToolRoleArgs, opts: pulumi.ResourceOptions | None = None):
+        super().__init__("ringfence:index:ToolRole", name, None, opts)
+        names, tool = args.names, args.tool
+        documents = tool_documents(tool, names)
+        self.role_name: str = documents.role_name
+        self.role_arn: str = names.iam_arn(f"role/{documents.role_name}")
+        self.trust_document: str = documents.trust
+        self.policy_document: str | None = documents.policy
+        child = pulumi.ResourceOptions(parent=self)
+        role = aws.iam.Role(
+            f"{name}-role",
+            name=documents.role_name,
+            description=_description(tool),
+            assume_role_policy=documents.trust,
+            permissions_boundary=boundary_arn(names),
+            max_session_duration=MAX_SESSION_SECONDS,
+            tags=names.tags(f"tool-{tool.name}", **{TOOL_TAG: tool.name}),
+            opts=child,
+        )
+        if documents.policy:
+            aws.iam.RolePolicy(f"{name}-grants", name="grants", role=role.name, policy=documents.policy, opts=child)
+        self.register_outputs({})
+
+
+def _description(tool: Tool) -> str:
+    # IAM takes printable Latin-1 only.
+    printable = "".join(c if " " <= c <= "~" or "\xa1" <= c <= "\xff" else " " for c in tool.description)
+    return printable[:_DESCRIPTION_LIMIT]
