@@ -1,11 +1,11 @@
-"""What a resource backend (aws, kubernetes, random) implements, in plain Python values; and `serve`, which puts it behind
-Pulumi's gRPC ResourceProvider protocol.
+"""What a resource backend (aws, kubernetes, random) implements, in plain Python values; and `serve`, which puts it
+behind Pulumi's gRPC ResourceProvider protocol.
 
 Nothing here or in a backend knows protobuf: conversion is in values.py, the protocol in server.py.
 
-Values are what Pulumi sends: camelCase dicts, lists, str, int or float (a whole number arrives as int), bool, None, and
-`UNKNOWN` where a value is not known yet (preview only). Secrets are unwrapped before a backend sees them; the server marks
-every output as secret whose input of the same path was secret, and those that `Backend.secret_outputs` names.
+Values are what Pulumi sends: camelCase dicts, lists, str, int or float (a whole number arrives as int), bool, None,
+and `UNKNOWN` where a value is not known yet (preview only). Secrets are unwrapped before a backend sees them; the server
+marks every output as secret whose input of the same path was secret, and those that `Backend.secret_outputs` names.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def contains_unknown(value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CheckFailure:
-    """One input that the backend refuses. property: path such as ``tags.Name``; reason: a sentence with value and remedy."""
+    """An input that the backend refuses. property: path such as ``tags.Name``; reason: a sentence with the remedy."""
 
     property: str
     reason: str
@@ -70,8 +70,9 @@ class CheckFailure:
 class DiffResult:
     """What differs between the state and the new inputs.
 
-    changed: property paths, top-level (``policy``) or nested (``tags.Name``, ``ingress[0].fromPort``); replaces: those of
-    them that can't be changed in place; delete_before_replace: old and new can't exist side by side (same fixed name).
+    changed: property paths, top-level (``policy``) or nested (``tags.Name``, ``tags["a.b/c"]``, ``ingress[0].fromPort``:
+    see paths.py, whose `changed_paths` computes them); replaces: those of them that can't be changed in place;
+    delete_before_replace: old and new can't exist side by side (same fixed name).
     """
 
     changed: tuple[str, ...] = ()
@@ -98,7 +99,7 @@ class NotFound(ProviderError):
 
 @dataclass
 class PartialCreate(Exception):
-    """Creation (or an update) stopped half way: the thing exists, so the engine must remember it, but isn't as declared.
+    """Creation (or an update) stopped half way: the thing exists and must be remembered, but isn't as declared.
 
     id: the id of what exists; outputs: what is known of it; message: what failed, with the remedy.
     """
@@ -114,8 +115,9 @@ class PartialCreate(Exception):
 class Backend(Protocol):
     """One family of resource types. Methods are called from several threads at once.
 
-    Any method may raise `ProviderError` for a failure that a user should read; other exceptions are reported by type and
-    message with the resource they belong to.
+    Any method may raise `ProviderError` for a failure that a user should read; other exceptions are reported by type
+    and message with the resource they belong to. Texts that contain a secret input are shown with it blanked.
+    A backend may also have `cancel() -> None`: called once when the user interrupts, to abandon waiting.
     """
 
     def configure(self, args: dict[str, Any]) -> None:
