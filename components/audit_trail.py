@@ -29,7 +29,7 @@ class AuditTrailArgs:
     names: Names
     lock_mode: Literal["COMPLIANCE", "GOVERNANCE"] = "COMPLIANCE"
     lock_days: int = 365
-    expire_days: int | None = 731
+    expire_days: int | None = None
     keep: bool = True
     data_event_buckets: tuple[str, ...] = ()
 

@@ -21,13 +21,15 @@ SHARDS = 8
 
 @dataclass(frozen=True)
 class BrokerAccessArgs:
-    """tools: names of the catalog's tools. cluster_name, namespace, service_account: whose pods get the role."""
+    """tools: names of the catalog's tools. cluster_name, namespace, service_account: whose pods get the role.
+    cluster_ready: what must exist before the service account can be bound to the role (the cluster)."""
 
     names: Names
     cluster_name: str
     tools: tuple[str, ...]
     namespace: str = SYSTEM_NAMESPACE
     service_account: str = BROKER_SERVICE_ACCOUNT
+    cluster_ready: tuple[pulumi.Resource, ...] = ()
 
 
 def shard_of(tool: str) -> int:
@@ -107,6 +109,6 @@ class BrokerAccess(pulumi.ComponentResource):
             service_account=args.service_account,
             role_arn=self.role.arn,
             tags=names.tags("broker"),
-            opts=child,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.cluster_ready)),
         )
         self.register_outputs({})

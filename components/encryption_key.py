@@ -21,9 +21,18 @@ def key_policy(names: Names, *uses: Statement) -> str:
 
 
 def encryption_key(
-    name: str, names: Names, purpose: str, description: str, uses: tuple[Statement, ...], parent: pulumi.Resource
+    name: str,
+    names: Names,
+    purpose: str,
+    description: str,
+    uses: tuple[Statement, ...],
+    parent: pulumi.Resource,
+    depends_on: tuple[pulumi.Resource, ...] = (),
 ) -> aws.kms.Key:
-    """Makes a rotating customer managed key and its alias ``alias/<prefix>/<environment>/<purpose>``."""
+    """Makes a rotating customer managed key and its alias ``alias/<prefix>/<environment>/<purpose>``.
+
+    depends_on: roles that `uses` name; KMS refuses a key policy that names a role which isn't there.
+    """
     child = pulumi.ResourceOptions(parent=parent)
     key = aws.kms.Key(
         f"{name}-key",
@@ -32,7 +41,7 @@ def encryption_key(
         enable_key_rotation=True,
         deletion_window_in_days=DELETION_WINDOW_DAYS,
         tags=names.tags(f"{purpose}-key"),
-        opts=child,
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=list(depends_on)),
     )
     aws.kms.Alias(f"{name}-key-alias", name=names.key_alias(purpose), target_key_id=key.key_id, opts=child)
     return key

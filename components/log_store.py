@@ -14,6 +14,7 @@ from components.iam_documents import MANAGED_POLICY_LIMIT, Statement, check_size
 from components.log_protection import data_protection_policy, unmask_denial
 from ringfence.errors import InputError, Problem
 from ringfence.names import Names
+from ringfence.settings.model import RETENTION_DAYS
 
 AUDIT, APPLICATION, NETWORK = "audit", "application", "network"
 # Every log stream of an environment and its retention class.
@@ -33,11 +34,6 @@ STREAMS = MappingProxyType(
 )
 # Findings name no value, and flow logs and Resolver logs hold addresses and names only; masking costs by the gigabyte.
 UNMASKED_STREAMS = frozenset({"findings", "dns", "vpc-flow", "metrics"})
-# The periods that PutRetentionPolicy accepts
-# (docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html).
-RETENTION_DAYS = frozenset(
-    {1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653}
-)
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,31 @@
 """The one place for pinned versions of what an environment runs. Toolchain pins are in ringfence/local/toolchain."""
 
 from __future__ import annotations
+
+# EKS: 1.36 is the newest version that the user guide names (docs.aws.amazon.com/eks/latest/userguide/kubernetes-versions.html,
+# read 2026-11-22); a version has standard support for 14 months. Kubernetes 1.37 (2026-08-26) was then still only asked for
+# (github.com/aws/containers-roadmap/issues/2864).
+EKS_VERSION = "1.36"
+# Builds that EKS resolved for a 1.36 cluster, as recorded by operators of real ones in autumn 2026. What EKS offers today:
+# aws eks describe-addon-versions --kubernetes-version 1.36 --addon-name vpc-cni
+EKS_ADDON_VERSIONS = {
+    "coredns": "v1.14.3-eksbuild.16",
+    "eks-pod-identity-agent": "v1.3.10-eksbuild.3",
+    "kube-proxy": "v1.36.0-eksbuild.21",
+    "vpc-cni": "v1.22.4-eksbuild.3",
+}
+
+# gVisor: github.com/google/gvisor/releases/tag/release-20260928.0. The digests are those of gvisor.tar.bz2 that several
+# independent projects pin for this release, alike (read 2026-11-22); `sha512sum` the download before mirroring it. runsc
+# needs the bundle's gvisor-bin/ beside itself since release-20260914.0.
+GVISOR_RELEASE = "20260928.0"
+GVISOR_SHA512 = {
+    "x86_64": (
+        "c8d3a9fd4d4c4f5b8ff213caa4517356be128d18659ec4cde37828fe797f61a9"
+        "725a602a846c81a8ed19c057a996515d31c081eba343ed4613a89951ba32ed59"
+    ),
+    "aarch64": (
+        "926538a4f20056d44838f230297ecec9192db2562e2523a207295f706b761267"
+        "25f2ff7b4e59d747147510c5714057eeec862a0f77d43bf625746592b5f51b00"
+    ),
+}
