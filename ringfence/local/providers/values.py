@@ -54,7 +54,8 @@ def decode_with_mask(struct: Struct | None) -> tuple[dict[str, Any], Mask]:
 def _decode_fields(struct: Struct) -> tuple[dict[str, Any], Mask]:
     values: dict[str, Any] = {}
     mask: dict[str, Any] = {}
-    for key, field in struct.fields.items():
+    # A protobuf map has no order of its own: sorted, so that messages and requests are the same every time.
+    for key, field in sorted(struct.fields.items()):
         values[key], part = _decode(field)
         if part is not None:
             mask[key] = part
