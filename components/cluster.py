@@ -123,7 +123,7 @@ def kubeconfig(name: str, region: str, endpoint: str, certificate_authority: str
     certificate_authority: base64, as EKS gives it.
     """
     arguments = ["eks", "get-token", "--cluster-name", name, "--region", region, "--output", "json"]
-    exec_ = {"apiVersion": "client.authentication.k8s.io/v1", "command": "aws", "args": arguments,
+    exec_ = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "aws", "args": arguments,
              "interactiveMode": "Never"}
     config = {
         "apiVersion": "v1",
