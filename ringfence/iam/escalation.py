@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib import resources
 
+from ringfence.iam import catalogue as actions
 from ringfence.iam.containment import Outcome, PermissionSet, contains
 from ringfence.iam.evaluate import evaluate
 from ringfence.iam.model import CURRENT_VERSION, Condition, Document, Permissions, Statement
@@ -167,7 +168,9 @@ class _Search:
         decision = contains(Permissions(), narrowed)
         if decision.outcome is Outcome.UNDECIDED:
             return Scope.UNDECIDED
-        if decision.witness is None or (decision.outcome is Outcome.WIDENED_UNCATALOGUED and _catalogued(step.action)):
+        if decision.witness is None:
+            return None
+        if decision.outcome is Outcome.WIDENED_UNCATALOGUED and actions.catalogue().is_known(step.action):
             return None
         request = decision.witness.request
         return request if evaluate(self._permissions, request).allowed else Scope.UNDECIDED
@@ -236,11 +239,3 @@ def _action_matcher(documents: Iterable[Document]) -> Callable[[str], bool]:
 def _glob(patterns: Iterable[str]) -> re.Pattern[str]:
     parts = (re.escape(p.lower()).replace(r"\*", ".*").replace(r"\?", ".") for p in patterns)
     return re.compile("|".join(parts) or r"(?!)", re.DOTALL)
-
-
-@functools.cache
-def _catalogued(action: str) -> bool:
-    from policy_sentry.querying.actions import get_action_data
-
-    service, _, name = action.partition(":")
-    return bool(get_action_data(service, name))
