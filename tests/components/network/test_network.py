@@ -1,0 +1,240 @@
+"""The network component, registered under mocks: tiers, routes, walls, and what an existing VPC gets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from components.dns_firewall import query_log_resource_policy
+from components.endpoints import interface_endpoint_policy, s3_endpoint_policy
+from components.network import ExistingVpc, Network, NetworkArgs
+from components.network_controls import flow_log_permissions, flow_log_trust
+from ringfence.errors import InputError
+from ringfence.names import Names
+
+NAMES = Names("ringfence", "test", "111122223333", "us-east-1")
+ZONES = ("us-east-1a", "us-east-1b")
+ARGS = NetworkArgs(
+    NAMES,
+    ZONES,
+    ("api.example.com", "*.docs.example.com"),
+    flow_log_group_arn="arn:aws:logs:us-east-1:111122223333:log-group:/ringfence/test/vpc-flow",
+    dns_log_group_arn="arn:aws:logs:us-east-1:111122223333:log-group:/ringfence/test/dns",
+)
+EXISTING = ExistingVpc(
+    "vpc-0123456789abcdef0",
+    "10.9.0.0/16",
+    public_subnet_ids={zone: f"subnet-public{zone[-1]}" for zone in ZONES},
+    system_subnet_ids={zone: f"subnet-system{zone[-1]}" for zone in ZONES},
+    sandbox_subnet_ids={zone: f"subnet-sandbox{zone[-1]}" for zone in ZONES},
+    system_route_table_ids={zone: f"rtb-system{zone[-1]}" for zone in ZONES},
+    sandbox_route_table_ids={zone: f"rtb-sandbox{zone[-1]}" for zone in ZONES},
+)
+
+
+def _network(**changes):
+    return lambda: Network("net", dataclasses.replace(ARGS, **changes))
+
+
+def _firewall_outputs(type_, name, inputs):
+    if type_ != "aws:networkfirewall/firewall:Firewall":
+        return {}
+    states = [
+        {"availabilityZone": zone, "attachments": [{"endpointId": f"vpce-{zone[-1]}", "subnetId": "s", "status": "READY"}]}
+        for zone in ZONES
+    ]
+    return {"firewallStatuses": [{"syncStates": states}]}
+
+
+def _routes(recording):
+    return {r.name: {k: v for k, v in r.inputs.items() if k != "routeTableId"} for r in recording.of_type("aws:ec2/route:Route")}
+
+
+@pytest.mark.parametrize("changes", [{}, {"nat": "gateway"}, {"network_firewall": True, "firewall_log_group": "/x/proxy"}])
+def test_a_sandbox_subnet_has_no_default_route(record, preview, changes):
+    recording = record(_network(**changes), preview=preview, computed=_firewall_outputs)
+    sandbox = {f"net-sandbox-{zone}" for zone in ZONES}
+    attached = {r.name: r for r in recording.of_type("aws:ec2/routeTableAssociation:RouteTableAssociation")}
+    assert sandbox <= set(attached)
+    routed = [r.name for r in recording.of_type("aws:ec2/route:Route")]
+    assert not [name for name in routed if "sandbox" in name]
+    assert any("public" in name for name in routed)  # the control: other tiers do have one
+    if not preview:
+        tables = {attached[name]["routeTableId"] for name in sandbox}
+        assert tables == {f"net-sandbox-{zone}-id" for zone in ZONES}
+        assert not tables & {r["routeTableId"] for r in recording.of_type("aws:ec2/route:Route")}
+    assert all("routes" not in r.inputs for r in recording.of_type("aws:ec2/routeTable:RouteTable"))
+
+
+def test_no_subnet_gives_out_public_addresses(record):
+    subnets = record(_network()).of_type("aws:ec2/subnet:Subnet")
+    assert len(subnets) == 6 and all(r["mapPublicIpOnLaunch"] is False for r in subnets)
+
+
+def test_everything_hangs_on_the_component_and_carries_tags(record, preview):
+    recording = record(_network(interface_endpoints=("sts", "ecr.api"), nat="gateway"), preview=preview)
+    assert recording.unparented() == []
+    untagged = {r.type for r in recording.resources if r.custom and "ringfence.dev/environment" not in r.inputs.get("tags", {})}
+    assert untagged == {
+        "aws:cloudwatch/logResourcePolicy:LogResourcePolicy",
+        "aws:ec2/networkAclAssociation:NetworkAclAssociation",
+        "aws:ec2/route:Route",
+        "aws:ec2/routeTableAssociation:RouteTableAssociation",
+        "aws:ec2/vpcEndpointRouteTableAssociation:VpcEndpointRouteTableAssociation",
+        "aws:ec2/vpcEndpointSubnetAssociation:VpcEndpointSubnetAssociation",
+        "aws:iam/rolePolicy:RolePolicy",
+        "aws:route53/resolverFirewallConfig:ResolverFirewallConfig",
+        "aws:route53/resolverFirewallRule:ResolverFirewallRule",
+        "aws:route53/resolverQueryLogConfigAssociation:ResolverQueryLogConfigAssociation",
+    }
+
+
+def test_adding_a_zone_changes_no_resource_of_the_others(record):
+    before = record(_network(interface_endpoints=("sts",), nat="gateway"))
+    after = record(_network(zones=("us-east-1b", "us-east-1c", "us-east-1a"), interface_endpoints=("sts",), nat="gateway"))
+    known = {r.urn: r for r in after.resources}
+    # The shared NAT gateway stands in the zone named first.
+    same = [r for r in before.resources if "nat-us-east" not in r.name and not r.name.startswith("net-system-us-east-1")]
+    assert [r.name for r in same if known[r.urn].inputs != r.inputs] == []
+    kept = record(_network(zones=(*ZONES, "us-east-1c"), interface_endpoints=("sts",), nat="gateway"))
+    known = {r.urn: r for r in kept.resources}
+    assert [r.name for r in before.resources if known[r.urn].inputs != r.inputs] == []
+
+
+def test_the_default_security_group_is_closed(record):
+    group = record(_network()).one("aws:ec2/defaultSecurityGroup:DefaultSecurityGroup")
+    assert group["ingress"] == [] and group["egress"] == []
+
+
+def test_the_sandbox_acl_lets_only_https_out_and_only_answers_in(record):
+    recording = record(_network())
+    acl = recording.one("aws:ec2/networkAcl:NetworkAcl")
+    beyond = {"egress": [(443, 443, "tcp")], "ingress": [(1024, 65535, "tcp")]}
+    for direction, expected in beyond.items():
+        outside = [r for r in acl[direction] if r["cidrBlock"] != "10.42.0.0/16"]
+        assert [(r["fromPort"], r["toPort"], r["protocol"]) for r in outside] == expected
+        assert all(r["action"] == "allow" for r in acl[direction])
+    associations = recording.of_type("aws:ec2/networkAclAssociation:NetworkAclAssociation")
+    assert {r["subnetId"] for r in associations} == {f"net-sandbox-{zone}-id" for zone in ZONES}
+
+
+def test_dns_firewall_allows_the_list_and_then_blocks_everything(record):
+    recording = record(_network())
+    lists = {r.name: r for r in recording.of_type("aws:route53/resolverFirewallDomainList:ResolverFirewallDomainList")}
+    rules = {r["action"]: r for r in recording.of_type("aws:route53/resolverFirewallRule:ResolverFirewallRule")}
+    assert set(rules) == {"ALLOW", "BLOCK"} and rules["ALLOW"]["priority"] < rules["BLOCK"]["priority"]
+    assert lists["net-dns-block-domains"]["domains"] == ["*"]
+    assert rules["BLOCK"]["firewallDomainListId"] == "net-dns-block-domains-id"
+    assert rules["BLOCK"]["blockResponse"] == "NXDOMAIN"
+    allowed = lists["net-dns-allow-domains"]["domains"]
+    assert {"api.example.com", "*.docs.example.com", "*.amazonaws.com", "*.ec2.internal"} <= set(allowed)
+    assert "*" not in allowed
+    config = recording.one("aws:route53/resolverFirewallConfig:ResolverFirewallConfig")
+    assert config["firewallFailOpen"] == "DISABLED"
+    association = recording.one("aws:route53/resolverFirewallRuleGroupAssociation:ResolverFirewallRuleGroupAssociation")
+    assert association["vpcId"] == "net-vpc-id" and association["firewallRuleGroupId"] == "net-dns-rules-id"
+    assert recording.one("aws:route53/resolverQueryLogConfig:ResolverQueryLogConfig")["destinationArn"] == ARGS.dns_log_group_arn
+
+
+@pytest.mark.parametrize("domain", ["*", "*.", "."])
+def test_a_dns_allow_list_that_allows_everything_is_refused(record, domain):
+    with pytest.raises(InputError, match="allows every name"):
+        record(_network(dns_allowed_domains=(domain,)))
+
+
+def test_all_traffic_is_recorded(record):
+    flow_log = record(_network()).one("aws:ec2/flowLog:FlowLog")
+    assert flow_log["trafficType"] == "ALL" and flow_log["logDestination"] == ARGS.flow_log_group_arn
+
+
+def test_the_s3_endpoint_serves_every_table_under_the_accounts_policy(record):
+    recording = record(_network())
+    endpoint = recording.one("aws:ec2/vpcEndpoint:VpcEndpoint")
+    assert endpoint["policy"] == s3_endpoint_policy(NAMES)
+    tables = recording.of_type("aws:ec2/vpcEndpointRouteTableAssociation:VpcEndpointRouteTableAssociation")
+    expected = {f"net-{tier}-{zone}-id" for tier in ("system", "sandbox") for zone in ZONES} | {"net-public-id"}
+    assert {r["routeTableId"] for r in tables} == expected
+
+
+def test_the_s3_endpoint_reaches_no_other_account_and_writes_nowhere_else():
+    own, foreign = json.loads(s3_endpoint_policy(NAMES))["Statement"]
+    assert own["Condition"]["StringEquals"] == {
+        "aws:PrincipalAccount": ["111122223333"], "aws:ResourceAccount": ["111122223333"]
+    }  # fmt: skip
+    assert foreign["Action"] == ["s3:GetObject"]
+    assert foreign["Resource"] == [
+        "arn:aws:s3:::al2023-repos-us-east-1-de612dc2/*", "arn:aws:s3:::prod-us-east-1-starport-layer-bucket/*"
+    ]  # fmt: skip
+
+
+def test_interface_endpoints_have_private_names_and_take_https_from_the_vpc_only(record, preview):
+    recording = record(_network(interface_endpoints=("sts", "ecr.api")), preview=preview)
+    endpoints = [r for r in recording.of_type("aws:ec2/vpcEndpoint:VpcEndpoint") if r["vpcEndpointType"] == "Interface"]
+    assert [r["serviceName"] for r in endpoints] == ["com.amazonaws.us-east-1.ecr.api", "com.amazonaws.us-east-1.sts"]
+    assert all(r["privateDnsEnabled"] and r["policy"] == interface_endpoint_policy(NAMES) for r in endpoints)
+    rule = recording.one("aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule")
+    assert (rule["cidrIpv4"], rule["fromPort"], rule["toPort"]) == ("10.42.0.0/16", 443, 443)
+    associations = recording.of_type("aws:ec2/vpcEndpointSubnetAssociation:VpcEndpointSubnetAssociation")
+    assert len(associations) == 4
+
+
+def test_one_nat_gateway_serves_all_zones_or_each_its_own(record):
+    single = _routes(record(_network(nat="gateway")))
+    assert {single[f"net-system-{zone}-default"]["natGatewayId"] for zone in ZONES} == {"net-nat-us-east-1a-id"}
+    each = _routes(record(_network(nat="gateway", nat_gateways="per-zone")))
+    for zone in ZONES:
+        assert each[f"net-system-{zone}-default"]["natGatewayId"] == f"net-nat-{zone}-id"
+
+
+def test_with_a_nat_instance_the_system_default_route_is_left_to_the_proxy(record):
+    recording = record(_network())
+    assert list(_routes(recording)) == ["net-public-default"]
+    assert recording.of_type("aws:ec2/natGateway:NatGateway") == []
+
+
+def test_the_network_firewall_stands_between_public_subnets_and_the_internet(record):
+    recording = record(_network(network_firewall=True, firewall_log_group="/x/proxy"), computed=_firewall_outputs)
+    routes = _routes(recording)
+    for zone in ZONES:
+        assert routes[f"net-public-{zone}-default"]["vpcEndpointId"] == f"vpce-{zone[-1]}"
+        assert routes[f"net-internet-ingress-{zone}"]["vpcEndpointId"] == f"vpce-{zone[-1]}"
+    to_internet = [name for name, route in routes.items() if "gatewayId" in route]
+    assert to_internet == ["net-firewall-default"]
+    policy = recording.one("aws:networkfirewall/firewallPolicy:FirewallPolicy")["firewallPolicy"]
+    assert policy["statefulEngineOptions"] == {"ruleOrder": "STRICT_ORDER", "streamExceptionPolicy": "DROP"}
+    assert "aws:drop_established" in policy["statefulDefaultActions"]
+    rules = recording.one("aws:networkfirewall/ruleGroup:RuleGroup")["ruleGroup"]["rulesSource"]["rulesSourceList"]
+    assert rules["generatedRulesType"] == "ALLOWLIST" and rules["targetTypes"] == ["TLS_SNI"]
+    assert {"api.example.com", ".docs.example.com", ".amazonaws.com"} <= set(rules["targets"])
+
+
+def test_an_existing_vpc_gets_the_controls_and_nothing_else(record, preview):
+    recording = record(lambda: Network("net", dataclasses.replace(ARGS, existing=EXISTING)).sandbox_subnet_ids, preview=preview)
+    made = {r.type.rpartition(":")[2] for r in recording.resources if r.custom}
+    assert not made & {"Vpc", "Subnet", "RouteTable", "Route", "InternetGateway", "NetworkAcl", "DefaultSecurityGroup"}
+    assert {"FlowLog", "VpcEndpoint", "ResolverFirewallRuleGroupAssociation", "ResolverFirewallConfig"} <= made
+    assert recording.one("aws:ec2/flowLog:FlowLog")["vpcId"] == "vpc-0123456789abcdef0"
+    assert recording.outputs == {"us-east-1a": "subnet-sandboxa", "us-east-1b": "subnet-sandboxb"}
+
+
+def test_what_an_existing_vpc_cannot_have_is_reported_at_once(record):
+    partial = dataclasses.replace(EXISTING, sandbox_subnet_ids={"us-east-1a": "subnet-x"})
+    with pytest.raises(InputError) as caught:
+        record(_network(existing=partial, network_firewall=True, nat="gateway"))
+    keys = [problem.key for problem in caught.value.problems]
+    assert keys == ["firewall_log_group", "network_firewall", "nat", "existing.sandbox_subnet_ids"]
+    assert all(problem.remedy for problem in caught.value.problems)
+
+
+def test_the_documents_are_the_reviewed_ones(golden):
+    documents = {
+        "flow-log-permissions": flow_log_permissions(NAMES),
+        "flow-log-trust": flow_log_trust(NAMES),
+        "interface-endpoint": interface_endpoint_policy(NAMES),
+        "query-log": query_log_resource_policy(NAMES),
+        "s3-endpoint": s3_endpoint_policy(NAMES),
+    }
+    for name, text in documents.items():
+        golden(f"network/{name}.json", json.dumps(json.loads(text), indent=2) + "\n")
