@@ -1,0 +1,29 @@
+"""The resource types that the embedded provider knows, by Pulumi type token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+from ringfence.local.providers.aws import cloudwatch, iam, kms, logs, s3
+from ringfence.local.providers.aws.resource import Resource
+from ringfence.local.providers.base import ProviderError
+
+_MODULES = (cloudwatch, iam, kms, logs, s3)
+
+
+@cache
+def all_types() -> Mapping[str, Resource]:
+    """Every supported type by its token."""
+    return {kind.pulumi_type: kind() for module in _MODULES for kind in module.RESOURCES}
+
+
+def find(token: str) -> Resource:
+    """The type `token`. Raises ProviderError, naming it, when the embedded provider doesn't have it."""
+    found = all_types().get(token)
+    if found is None:
+        raise ProviderError(
+            f"{token} is not among the {len(all_types())} types that the embedded aws provider supports: "
+            f"deploy it with the official aws plugin, or add it under ringfence/local/providers/aws"
+        )
+    return found
