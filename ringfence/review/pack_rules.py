@@ -1,0 +1,144 @@
+"""The rules of the permission-creep pack over plain values; the pack itself only hands resources over.
+
+A resource alone is compared as it comes, before it is made. What takes several resources together (a Deny dropped with
+its policy, a policy attached to a role that another resource declares) is decided over the whole stack at preview.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ringfence.errors import InputError, RingfenceError
+from ringfence.review import exceptions, lockfile, wording
+from ringfence.review.changes import Change
+from ringfence.review.compare import compare
+from ringfence.review.exceptions import Exceptions
+from ringfence.review.extract import facts_of, facts_of_all
+from ringfence.review.extract_iam import UNNAMED
+from ringfence.review.facts import DOCUMENT_SLOTS, Fact, Slot, Surface
+from ringfence.review.resource import Resource
+
+# Subjects whose name only other resources tell: a key's id is made up at creation.
+_TOLD_BY_LINKS = frozenset({"aws:kms/keyPolicy:KeyPolicy", "aws:kms/grant:Grant"})
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What was approved, and what is wrong with the files that say so."""
+
+    surface: Surface
+    exceptions: Exceptions
+    problem: str = ""
+
+
+@dataclass
+class CreepRules:
+    """The rules with their files. folder: what relative paths start from; stack: whose lockfile."""
+
+    folder: Path
+    stack: str
+    today: datetime.date = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).date())
+    _told: set[tuple[str, Slot, str]] = field(default_factory=set)
+    _baselines: dict[tuple[str, str], Baseline] = field(default_factory=dict)
+
+    def baseline(self, config: Mapping[str, Any]) -> Baseline:
+        """The baseline that a pack's configuration names. Files that can't be read approve nothing."""
+        lock, excuse = str(config.get("lockfile") or ""), str(config.get("exceptions") or "")
+        if (lock, excuse) not in self._baselines:
+            self._baselines[lock, excuse] = self._read(lock, excuse)
+        return self._baselines[lock, excuse]
+
+    def _read(self, lock: str, excuse: str) -> Baseline:
+        folder = self.folder / lockfile.DEFAULT_PATH.parent
+        path = self.folder / lock if lock else lockfile.path_for(self.stack, folder)
+        excuse_path = self.folder / excuse if excuse else folder / "exceptions.yaml"
+        problems: list[str] = []
+        surface, excused = Surface(str(path)), Exceptions()
+        try:
+            surface = lockfile.read(path).surface
+        except RingfenceError as error:
+            problems.append(str(error))
+        try:
+            excused = exceptions.read(excuse_path, self.today)
+        except InputError as error:
+            problems.append(str(error))
+        return Baseline(excused.extend(surface), excused, "\n".join(problems))
+
+    def check_resource(self, resource: Resource, config: Mapping[str, Any]) -> list[str]:
+        """The violations of one resource, each the text that a pull request shows."""
+        stated = facts_of(resource)
+        if not stated:
+            return []
+        held = self.baseline(config)
+        if held.problem:
+            return [_no_baseline(held.problem)]
+        facts = [fact for fact in stated if not _deferred(fact, held.surface)]
+        subjects = {fact.subject for fact in facts} | _holders(facts, held.surface)
+        changes = compare(held.surface, held.surface.with_facts(facts), subjects)
+        self._told |= {(change.subject, change.slot, change.key) for change in changes}
+        return _texts(changes)
+
+    def check_stack(self, resources: Iterable[Resource], config: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """The violations that only the whole stack shows, each with the URN that it belongs to."""
+        facts = facts_of_all(resources)
+        if not facts:
+            return []
+        held = self.baseline(config)
+        if held.problem:
+            return []
+        candidate = Surface.of("stack", facts)
+        changes = compare(held.surface, candidate, candidate.subjects())
+        new = [change for change in changes if (change.subject, change.slot, change.key) not in self._told]
+        return [(text, change.source) for change in new if change.needs_review for text in _texts([change])]
+
+    def check_exceptions(self, config: Mapping[str, Any]) -> list[str]:
+        """Exceptions that have run out."""
+        return [exceptions.expired_text(item) for item in self.baseline(config).exceptions.expired]
+
+
+def _deferred(fact: Fact, approved: Surface) -> bool:
+    """Whether only the whole stack can tell what the fact is about. An unreadable document never waits."""
+    if fact.unknown:
+        return fact.slot not in DOCUMENT_SLOTS and fact.slot is not Slot.TEMPLATE
+    if UNNAMED in fact.subject or UNNAMED in fact.key or fact.type in _TOLD_BY_LINKS:
+        return True
+    # Another resource of the same program may hold the document.
+    customers = fact.slot is Slot.MANAGED and not fact.key.startswith("aws:")
+    return customers and approved.value(fact.key, Slot.DOCUMENT) is None
+
+
+def _holders(facts: Iterable[Fact], baseline: Surface) -> set[str]:
+    """Principals that an approved attachment or boundary ties to a policy among `facts`."""
+    policies = {fact.subject for fact in facts if fact.slot is Slot.DOCUMENT}
+    if not policies:
+        return set()
+    return {
+        fact.subject
+        for fact in baseline.facts.values()
+        if (fact.slot is Slot.MANAGED and fact.key in policies)
+        or (fact.slot is Slot.BOUNDARY and fact.value in policies)
+    }
+
+
+def _texts(changes: Iterable[Change]) -> list[str]:
+    return ["\n    ".join(wording.lines(change)) for change in changes if change.needs_review]
+
+
+def _no_baseline(problem: str) -> str:
+    return (
+        f"there is no readable baseline to compare with, so nothing counts as approved: {problem}\n    Why it matters: "
+        "without a baseline every permission would pass.\n    Fix: point the pack's `lockfile` setting at the lockfile."
+        "\n    Approve: make a lockfile with `ringfence grants update --preview FILE --approver YOU`."
+    )
+
+
+def stack_of(environment: Mapping[str, str] = os.environ) -> str:
+    """The stack that the engine runs a pack for."""
+    return environment.get("PULUMI_STACK", "").rsplit("/", 1)[-1]
+
+

@@ -1,0 +1,111 @@
+"""Where resources come from without an account: the engine's preview as JSON, and a stack's exported state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ringfence.errors import InputError, Problem
+from ringfence.review.extract import facts_of_all
+from ringfence.review.facts import Surface
+from ringfence.review.resource import Resource, plain
+
+# Far above any real preview: 1,000 resources are about 10 MB.
+MAX_BYTES = 500_000_000
+# Steps after which the resource isn't there any more, or that only repeat another step of the same resource.
+_GONE = frozenset({"delete", "delete-replaced", "discard", "discard-replaced", "remove-pending-replace", "replace"})
+
+
+def _load(path: Path) -> Any:
+    where = str(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError([Problem(where, "", f"is larger than {MAX_BYTES:,} bytes", "pass a preview or a state")])
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError([Problem(where, "", f"can't be read: {error.strerror}", "check the path")]) from error
+    except (ValueError, RecursionError) as error:
+        remedy = "write it with `pulumi preview --json` or `pulumi stack export`"
+        raise InputError([Problem(where, "", "is not valid JSON", remedy)]) from error
+
+
+def preview_resources(path: Path) -> list[Resource]:
+    """The resources that would stand after the update of a `pulumi preview --json`.
+
+    Raises InputError when the file is no preview, or one that failed: half a preview must not pass as a whole.
+    """
+    data = _load(path)
+    steps = data.get("steps") if isinstance(data, dict) else None
+    if not isinstance(steps, list):
+        remedy = "write it with: pulumi preview --json > preview.json"
+        raise InputError([Problem(str(path), "steps", "is missing: this is no preview", remedy)])
+    failed = [item for item in data.get("diagnostics") or () if isinstance(item, dict) and _is_failure(item)]
+    if failed:
+        message = f"the preview failed: {str(failed[0].get('message', '')).strip()[:300]}"
+        raise InputError([Problem(str(path), "diagnostics", message, "mend the program and preview again")])
+    made: dict[str, tuple[Mapping[str, Any], Any]] = {}
+    for step in steps:
+        state = step.get("newState") if isinstance(step, dict) else None
+        if isinstance(state, dict) and step.get("op") not in _GONE:
+            made[str(step.get("urn"))] = (state, state.get("inputs") or {})
+    return _linked(made)
+
+
+def _is_failure(diagnostic: Mapping[str, Any]) -> bool:
+    """Whether a diagnostic is an error of the program or engine. A policy violation is what this is asked about."""
+    text = f"{diagnostic.get('prefix', '')} {diagnostic.get('message', '')}"
+    return diagnostic.get("severity") == "error" and "policy" not in text.lower()
+
+
+def state_resources(path: Path) -> list[Resource]:
+    """The resources of a `pulumi stack export`, as the last update or refresh left them. Raises InputError."""
+    data = _load(path)
+    deployment = data.get("deployment") if isinstance(data, dict) else None
+    entries = deployment.get("resources") if isinstance(deployment, dict) else None
+    if not isinstance(entries, list):
+        # A stack without resources is exported without the list.
+        if isinstance(deployment, dict) and "manifest" in deployment:
+            return []
+        remedy = "write it with: pulumi stack export > state.json"
+        raise InputError([Problem(str(path), "deployment.resources", "is missing: this is no state", remedy)])
+    made = {
+        str(entry.get("urn")): (entry, _present(entry.get("inputs") or {}, entry.get("outputs") or {}))
+        for entry in entries
+        if isinstance(entry, dict) and not entry.get("delete")
+    }
+    return _linked(made)
+
+
+def _present(inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Outputs over inputs: a refresh writes what it found there into the outputs."""
+    return {**inputs, **{key: value for key, value in outputs.items() if value is not None}}
+
+
+def _linked(made: Mapping[str, tuple[Mapping[str, Any], Any]]) -> list[Resource]:
+    bare = {
+        urn: Resource(
+            str(state.get("type") or urn.split("::")[2].rsplit("$", 1)[-1]),
+            urn.rsplit("::", 1)[-1],
+            urn,
+            plain(props),
+            id=str(state.get("id") or ""),
+        )
+        for urn, (state, props) in made.items()
+    }
+    linked = []
+    for urn, (state, _) in made.items():
+        dependencies = state.get("propertyDependencies") or {}
+        links = {
+            str(name): tuple(bare[other] for other in urns or () if other in bare)
+            for name, urns in dependencies.items()
+        }
+        linked.append(replace(bare[urn], links={name: others for name, others in links.items() if others}))
+    return linked
+
+
+def surface_of(label: str, resources: Iterable[Resource]) -> Surface:
+    """What resources grant."""
+    return Surface.of(label, facts_of_all(resources))
