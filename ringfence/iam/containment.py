@@ -1,13 +1,27 @@
-"""Is everything that a candidate grants already granted by a baseline? Decided exactly, with a witness when not."""
+"""Is everything that a candidate grants already granted by a baseline? Decided exactly, with a witness when not.
+
+A request is newly allowed when every layer of the candidate allows it, none of its documents denies it, and either
+some layer of the baseline doesn't allow it or a document of the baseline denies it. Each of these cases is a question
+about one row (`comparison`), which is answered per class of actions, principal, choice of variables, resource pattern
+and cell of condition values (`question`). Whatever is found is checked by the plain evaluator before it is reported.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ringfence.iam.budget import Budget, Undecided
+from ringfence.iam.catalogue import catalogue
+from ringfence.iam.comparison import Comparison, Hit
+from ringfence.iam.evaluate import Match, evaluate
 from ringfence.iam.model import Document, Permissions
+from ringfence.iam.patterns import TooManyVariables
+from ringfence.iam.presentation import presentable
 from ringfence.iam.request import Request
+from ringfence.iam.rows import table
 
 PermissionSet = Document | Sequence[Document] | Permissions
 
@@ -60,5 +74,68 @@ class Decision:
 def contains(
     baseline: PermissionSet, candidate: PermissionSet, *, deadline_s: float = 5.0, memory_mb: int = 192
 ) -> Decision:
-    """Whether `baseline` contains `candidate`. Both are a document, documents (their union) or `Permissions`."""
-    raise NotImplementedError
+    """Whether `baseline` contains `candidate`. Both are a document, documents (their union) or `Permissions`.
+
+    deadline_s: seconds, and memory_mb: megabytes of explored states, that the decision may take; passing either makes
+    it undecided. Raises RingfenceError when the action catalogue can't be read; never for what a document says.
+    """
+    started = time.perf_counter()
+    data = catalogue()
+    old, new = permissions(baseline), permissions(candidate)
+    budget = Budget(deadline_s, memory_mb)
+    try:
+        outcome, witness, reason = _decide(old, new, budget)
+    except (Undecided, TooManyVariables, RecursionError) as why:
+        outcome, witness, reason = Outcome.UNDECIDED, None, f"undecided: {str(why) or type(why).__name__}"
+    return Decision(outcome, witness, reason, data.version, (time.perf_counter() - started) * 1000)
+
+
+def permissions(of: PermissionSet) -> Permissions:
+    """The permission set of a document or of documents, whatever their kind: their union as one layer."""
+    if isinstance(of, Permissions):
+        return of
+    return Permissions(identity=(of,) if isinstance(of, Document) else tuple(of))
+
+
+def _decide(old: Permissions, new: Permissions, budget: Budget) -> tuple[Outcome, Witness | None, str]:
+    comparison = Comparison(table(old), table(new), budget)
+    unconfirmed = ""
+    for hit in comparison.hits():
+        witness = _confirm(old, new, hit)
+        if witness is None:
+            unconfirmed = "a request was found that the plain evaluator does not confirm"
+            continue
+        if hit.reason:
+            if comparison.undecided or unconfirmed:
+                break
+            return Outcome.WIDENED_UNCATALOGUED, witness, hit.reason
+        return Outcome.WIDENED, witness, _sentence(witness)
+    open_question = comparison.undecided or unconfirmed
+    if open_question:
+        return Outcome.UNDECIDED, None, f"undecided: {open_question}"
+    return Outcome.CONTAINED, None, ""
+
+
+def _confirm(old: Permissions, new: Permissions, hit: Hit) -> Witness | None:
+    """The witness, in its most readable form, when the plain evaluator agrees that the request is newly allowed."""
+    for request in presentable(hit.request):
+        after = evaluate(new, request)
+        if not after.allowed:
+            continue
+        before = evaluate(old, request)
+        if not before.allowed:
+            allowing = _reference(after.allowed_by[0])
+            return Witness(request, allowing, _reference(before.denied_by[0]) if before.denied_by else None)
+    return None
+
+
+def _reference(match: Match) -> StatementRef:
+    return StatementRef(match.layer, match.document, match.statement.index, match.statement.sid)
+
+
+def _sentence(witness: Witness) -> str:
+    request = witness.request
+    who = f" by {request.principal.value or 'anyone'}" if request.principal else ""
+    lost = witness.lost_deny
+    why = f", which statement {lost.sid or lost.index} of the baseline denies" if lost else ""
+    return f"{request.action} on {request.resource}{who} is newly allowed{why}"

@@ -1,0 +1,382 @@
+"""The search for a request that a candidate allows and a baseline doesn't: which rows to set against which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ringfence.iam import patterns, variables
+from ringfence.iam.automaton import find
+from ringfence.iam.budget import Budget, Exhausted, Undecided
+from ringfence.iam.catalogue import Catalogue, catalogue
+from ringfence.iam.conditions import Atom, Solution, Solver
+from ringfence.iam.patterns import ANY, PART, PART_ANY, STAR
+from ringfence.iam.principals import names, representatives
+from ringfence.iam.question import ARN, Found, Part, Question
+from ringfence.iam.request import Principal, Request
+from ringfence.iam.rows import Row, Scope, Table, covers_pattern, subsumes, uncatalogued_patterns
+
+# Every action: a service, a colon, a name.
+_ACTION = f"{PART_ANY}{PART}:{ANY}{STAR}"
+# The name of an action that stands for all catalogued ones of a set.
+_SEVERAL = "needs several values of {keys}, which hold one value at most"
+_SHAPE = "{action} takes no resource of this shape, according to the catalogue"
+_NAME = "only actions that the catalogue doesn't list are newly allowed"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A request found. reason: empty when it is typed as the catalogue has it, else what it is that it doesn't list."""
+
+    request: Request
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """main must apply, one row of each of `layers` too, and none of `opposing`. actions and names: what is left of
+    main's actions after those that single rows settle, as a catalogued set and as patterns for others."""
+
+    main: Row
+    layers: tuple[tuple[Row, ...], ...]
+    opposing: tuple[Row, ...]
+    actions: int
+    names: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Comparison:
+    """One comparison. `hits` yields requests in the order of worth: typed ones first, then the others."""
+
+    baseline: Table
+    candidate: Table
+    budget: Budget
+    data: Catalogue = field(default_factory=catalogue)
+    undecided: str = ""
+
+    def hits(self) -> Iterator[Hit]:
+        """Requests newly allowed. When none is typed, `undecided` tells whether a question was left open."""
+        tasks = list(self._tasks())
+        later: list[Hit] = []
+        for task in tasks:
+            for hit in self._catalogued(task):
+                if not hit.reason:
+                    yield hit
+                else:
+                    later.append(hit)
+        for task in tasks:
+            if task.names:
+                later.extend(self._uncatalogued(task))
+        yield from later
+
+    # Which rows to set against which
+
+    def _tasks(self) -> Iterator[_Task]:
+        candidate_layers = self.candidate.allows
+        for layer, allowing in self.baseline.allows.items():
+            source = layer if layer in candidate_layers else "identity"
+            others = tuple(rows for name, rows in candidate_layers.items() if name != source)
+            for row in candidate_layers[source]:
+                actions, names_left = self._left(row, allowing)
+                if actions or names_left:
+                    yield _Task(row, others, (*allowing, *self.candidate.denies), actions, names_left)
+        every_layer = tuple(candidate_layers.values())
+        reachable = self.data.everything
+        for rows in every_layer:
+            granted = 0
+            for row in rows:
+                granted |= row.scope.actions
+            reachable &= granted
+        for row in self.baseline.denies:
+            actions, names_left = self._left(row, self.candidate.denies)
+            actions &= reachable
+            if actions or names_left:
+                yield _Task(row, every_layer, self.candidate.denies, actions, names_left)
+
+    def _left(self, row: Row, rows: Sequence[Row]) -> tuple[int, tuple[str, ...]]:
+        """The actions of `row` that no single one of `rows` settles."""
+        scope = row.scope
+        if any(other.scope is scope for other in rows):
+            return 0, ()
+        actions = scope.actions
+        names_left = uncatalogued_patterns(scope, self.data)
+        for other in rows:
+            bears = bool(actions & other.scope.actions) or any(covers_pattern(other.scope, each) for each in names_left)
+            if bears and subsumes(other.scope, scope):
+                actions &= ~other.scope.actions
+                names_left = self._names_left(scope, other.scope, names_left)
+                if not actions and not names_left:
+                    break
+            self.budget.tick()
+        return actions, names_left
+
+    @staticmethod
+    def _names_left(scope: Scope, other: Scope, left: tuple[str, ...]) -> tuple[str, ...]:
+        if scope.actions_inverted and other.actions_inverted:
+            kept = scope.action_patterns
+            if all(any(patterns.includes(wide, each) for wide in kept) for each in other.action_patterns):
+                return ()
+        return tuple(each for each in left if not covers_pattern(other, each))
+
+    # Catalogued actions, class by class
+
+    def _catalogued(self, task: _Task) -> Iterator[Hit]:
+        if not task.actions:
+            return
+        flat = [*task.opposing, *(row for layer in task.layers for row in layer)]
+        for actions, mask in self._classes(task.actions, flat):
+            bearing = [row for place, row in enumerate(flat) if mask >> place & 1]
+            yield from self._decide(task, bearing, actions)
+
+    def _classes(self, actions: int, rows: Sequence[Row]) -> list[tuple[int, int]]:
+        """The actions split by which of the rows speak of them: pairs of a set of actions and a set of rows."""
+        classes = [(actions, 0)]
+        for place, row in enumerate(rows):
+            bit = 1 << place
+            named = row.scope.actions
+            if not named & actions:
+                continue
+            split: list[tuple[int, int]] = []
+            for members, mask in classes:
+                inside = members & named
+                if not inside:
+                    split.append((members, mask))
+                    continue
+                split.append((inside, mask | bit))
+                outside = members & ~inside
+                if outside:
+                    split.append((outside, mask))
+            classes = split
+            self.budget.tick()
+        # The fewer rows speak of a class, the sooner it shows a request.
+        return sorted(classes, key=lambda pair: pair[1].bit_count())
+
+    # Actions outside the catalogue
+
+    def _uncatalogued(self, task: _Task) -> Iterator[Hit]:
+        flat = [*task.opposing, *(row for layer in task.layers for row in layer)]
+        groups: list[tuple[str, ...]] = [task.names, (_ACTION,)]
+        forbidden = 0
+        if task.main.scope.actions_inverted:
+            groups.append(task.main.scope.action_patterns)
+            forbidden = 4
+        first = len(groups)
+        groups += [row.scope.action_patterns for row in flat]
+        hits: list[Hit] = []
+
+        def accept(matched: int, text: str) -> bool:
+            bearing = [
+                row
+                for place, row in enumerate(flat)
+                if bool(matched >> (first + place) & 1) != row.scope.actions_inverted
+            ]
+            hits.extend(self._decide(task, bearing, 0, text))
+            return bool(hits)
+
+        try:
+            find(groups, 3, self.budget, accept, None, forbidden, self.data.is_known)
+        except Exhausted:
+            raise
+        except Undecided as why:
+            self.undecided = str(why)
+        yield from hits
+
+    # One class of actions: principals, variables, resources and conditions
+
+    def _decide(self, task: _Task, bearing: Sequence[Row], actions: int, name: str = "") -> Iterator[Hit]:
+        """Hits for a class of actions of which exactly `bearing` speak: catalogued `actions`, or else one `name`."""
+        bears = {id(row) for row in bearing}
+        layers = [[row for row in layer if id(row) in bears] for layer in task.layers]
+        if not all(layers):
+            return
+        opposing = [row for row in task.opposing if id(row) in bears]
+        scopes = [task.main.scope, *(row.scope for row in bearing)]
+        principals: list[Principal | None] = [None]
+        try:
+            if any(scope.has_principals for scope in scopes):
+                principals = list(representatives(scopes, self.budget))
+            for principal in principals:
+                view = _View.of(task.main, layers, opposing, principal)
+                if view is not None:
+                    yield from self._with_variables(view, principal, actions, name)
+        except Exhausted:
+            raise
+        except Undecided as why:
+            self.undecided = str(why)
+
+    def _with_variables(self, view: _View, principal: Principal | None, actions: int, name: str) -> Iterator[Hit]:
+        fixed = _fixed(principal, view)
+        if not any(variables.symbols_of(part) for part in view.parts()):
+            yield from self._ask(view, fixed, principal, actions, name)
+            return
+        positive = [view.main, *(part for layer in view.layers for part in layer)]
+        loose = _View(
+            variables.loosen(view.main),
+            [[variables.loosen(part) for part in layer] for layer in view.layers],
+            [part for part in map(variables.narrow, view.opposing) if part is not None],
+            view.resourceless,
+        )
+        if self._find_any(loose, fixed) is None:
+            return
+        found = False
+        for assignment in variables.assignments(positive, view.opposing, fixed, self.data.boolean, self.budget):
+            bound = view.bind(assignment)
+            if bound is not None:
+                for hit in self._ask(bound, fixed | assignment, principal, actions, name):
+                    found = True
+                    yield hit
+        if not found and not variables.is_exact(positive, view.opposing):
+            raise Undecided("a policy variable meets patterns in a way that has no finite set of cases")
+
+    def _find_any(self, view: _View, fixed: variables.Assignment) -> Found | None:
+        """Any answer whatever, typed or not."""
+        question = self._question(view, fixed, typed=False)
+        found = question.ask_without_resource()
+        return found if found is not None or view.resourceless else question.ask(view.universe())
+
+    def _ask(
+        self, view: _View, fixed: variables.Assignment, principal: Principal | None, actions: int, name: str
+    ) -> Iterator[Hit]:
+        question = self._question(view, fixed, typed=True)
+        bare = question.ask_without_resource()
+        broad = None if view.resourceless else question.ask(view.universe())
+        if bare is None and broad is None:
+            yield from self._untyped_values(view, fixed, principal, actions, name)
+            return
+        if not actions:
+            found = broad or bare
+            yield Hit(_request(name, found, fixed, principal), _NAME)
+            return
+        if view.resourceless:
+            yield Hit(_request(self._name(actions), bare, fixed, principal))
+            return
+        if broad is not None:
+            for templates, taking in self.data.by_templates:
+                if taking & actions:
+                    found = question.ask(templates)
+                    if found is not None:
+                        yield Hit(_request(self._name(taking & actions), found, fixed, principal))
+        if bare is not None and actions & self.data.taking_star:
+            yield Hit(_request(self._name(actions & self.data.taking_star), bare, fixed, principal))
+        action = self._name(actions)
+        yield Hit(_request(action, broad or bare, fixed, principal), _SHAPE.format(action=action))
+
+    def _untyped_values(
+        self, view: _View, fixed: variables.Assignment, principal: Principal | None, actions: int, name: str
+    ) -> Iterator[Hit]:
+        """Answers that give several values to a key known to hold one; and the check that none was missed because a
+        plain operator met a key with several values, for which IAM defines no meaning."""
+        atoms = {item for part in view.parts() for item in part.conditions}
+        if any(item.quantifier and self.data.single_valued(item.key) for item in atoms):
+            found = self._find_any(view, fixed)
+            if found is not None:
+                keys = ", ".join(found.solution.several)
+                action = name or self._name(actions)
+                yield Hit(_request(action, found, fixed, principal), _SEVERAL.format(keys=keys))
+                return
+        doubtful = {item for item in atoms if not item.quantifier and item.operator != "Null"}
+        doubtful = {item for item in doubtful if item.key in self.data.multivalued and item.key not in fixed}
+        if doubtful and self._find_any(view.with_opaque(doubtful), fixed) is not None:
+            keys = ", ".join(sorted({item.key for item in doubtful}))
+            raise Undecided(f"a plain operator on {keys}, which hold several values, has no defined meaning")
+
+    def _question(self, view: _View, fixed: variables.Assignment, *, typed: bool) -> Question:
+        atoms = [item for part in view.parts() for item in part.conditions]
+        solver = Solver(
+            atoms,
+            self.budget,
+            boolean=self.data.boolean,
+            single_valued=self.data.single_valued,
+            fixed=fixed,
+            typed=typed,
+        )
+        return Question(view.main, view.layers, view.opposing, solver, self.budget, view.resourceless)
+
+    def _name(self, actions: int) -> str:
+        return self.data.name((actions & -actions).bit_length() - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """The rows that bear on one class of actions and one principal."""
+
+    main: Part
+    layers: list[list[Part]]
+    opposing: list[Part]
+    resourceless: bool
+
+    @classmethod
+    def of(
+        cls, main: Row, layers: Sequence[Sequence[Row]], opposing: Sequence[Row], principal: Principal | None
+    ) -> _View | None:
+        """None when the principal is none that the rows to apply speak of."""
+
+        def speaking(rows: Sequence[Row]) -> list[Part]:
+            scopes = [
+                row.scope for row in rows if not row.scope.has_principals or (principal and names(row.scope, principal))
+            ]
+            return [Part(s.resources, s.resources_inverted, s.conditions) for s in scopes]
+
+        applying = [speaking(layer) for layer in layers]
+        first = speaking([main])
+        if not first or not all(applying):
+            return None
+        rows = [main, *opposing, *(row for layer in layers for row in layer)]
+        return cls(first[0], applying, speaking(opposing), all(row.scope.resourceless for row in rows))
+
+    def parts(self) -> list[Part]:
+        return [self.main, *(part for layer in self.layers for part in layer), *self.opposing]
+
+    def bind(self, assignment: variables.Assignment) -> _View | None:
+        """With variables replaced; None when a row that must apply can't."""
+        main = variables.bind(self.main, assignment)
+        layers = [[bound for part in layer if (bound := variables.bind(part, assignment))] for layer in self.layers]
+        if main is None or not all(layers):
+            return None
+        opposing = [bound for part in self.opposing if (bound := variables.bind(part, assignment))]
+        return _View(main, layers, opposing, self.resourceless)
+
+    def universe(self) -> tuple[str, ...]:
+        """The shapes that a resource can have: an ARN, unless a row names something else."""
+        listed = [pattern for part in self.parts() for pattern in part.resources]
+        return (ARN,) if all(patterns.may_overlap(pattern, ARN) for pattern in listed) else (STAR,)
+
+    def with_opaque(self, doubtful: set[Atom]) -> _View:
+        """With each doubtful atom turned into a test of its own made-up key, free to hold or not."""
+        numbers = {item: number for number, item in enumerate(sorted(doubtful, key=repr))}
+
+        def opaque(part: Part) -> Part:
+            conditions = frozenset(
+                Atom("Bool", f"opaque {numbers[item]}", frozenset(("true",)), "", False, False)
+                if item in numbers
+                else item
+                for item in part.conditions
+            )
+            return Part(part.resources, part.inverted, conditions)
+
+        return _View(
+            opaque(self.main),
+            [[opaque(part) for part in layer] for layer in self.layers],
+            [opaque(part) for part in self.opposing],
+            self.resourceless,
+        )
+
+
+def _fixed(principal: Principal | None, view: _View) -> variables.Assignment:
+    """Condition keys whose value follows from the principal."""
+    if principal is None:
+        return {}
+    known = {key.lower(): values[0] for key, values in principal.context().items()}
+    if principal.type != "AWS":
+        for key in ("aws:principalarn", "aws:principalaccount", "aws:principaltype"):
+            known.setdefault(key, None)  # type: ignore[arg-type]
+    return dict(known)
+
+
+def _request(action: str, found: Found, fixed: variables.Assignment, principal: Principal | None) -> Request:
+    context: dict[str, tuple[str, ...]] = {key: (value,) for key, value in fixed.items() if value is not None}
+    context.update(found.solution.context)
+    return Request(action, found.resource, context, principal)
+
+
+__all__ = ["Comparison", "Hit", "Solution"]

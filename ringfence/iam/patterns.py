@@ -1,0 +1,225 @@
+"""The pattern language: globs with `*` and `?`, encoded so that wildcards, variables and text can't be confused.
+
+An encoded pattern is a string in which a lone surrogate, which no valid text contains, stands for each special token:
+wildcards, wildcards that stay within one part of an ARN, a policy variable, a letter in either case.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+STAR = "\ud800"  # any text
+ANY = "\ud801"  # any one character
+PART = "\ud802"  # any text without a colon
+PART_ANY = "\ud803"  # any one character but a colon
+_WILDCARDS = STAR + ANY + PART + PART_ANY
+# Policy variables, numbered per process in order of appearance; each is opaque until a value is chosen for it.
+_VARIABLE_FIRST, _VARIABLE_LAST = 0xD900, 0xDBFF
+# A letter that matches in either case: this plus its lower-case ASCII code.
+_FOLDED_FIRST = 0xDC00
+
+_SPECIAL = re.compile("[\ud800-\udfff]")
+_VARIABLE = re.compile(f"[{chr(_VARIABLE_FIRST)}-{chr(_VARIABLE_LAST)}]")
+_REFERENCE = re.compile(r"\$\{([^}]*)\}")
+_RUN = re.compile(f"[{STAR}{ANY}]{{2,}}")
+_PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
+
+
+class TooManyVariables(Exception):
+    """More distinct policy variables than can be told apart in one process."""
+
+
+_variables: dict[tuple[str, str | None], str] = {}
+_by_symbol: dict[str, tuple[str, str | None]] = {}
+
+
+def variable_of(symbol: str) -> tuple[str, str | None]:
+    """Lower-case condition key and default value (None without one) of a variable's symbol."""
+    return _by_symbol[symbol]
+
+
+def variables_in(pattern: str) -> list[str]:
+    """Symbols of the variables in an encoded pattern."""
+    return _VARIABLE.findall(pattern)
+
+
+def has_wildcard(text: str) -> bool:
+    """Whether plain text holds `*` or `?`."""
+    return "*" in text or "?" in text
+
+
+def _symbol(reference: str) -> str:
+    if reference in ("*", "?", "$"):
+        return reference
+    key, comma, default = reference.partition(",")
+    default = default.strip()
+    quoted = comma and len(default) >= 2 and default[0] == default[-1] == "'"
+    named = (key.strip().lower(), default[1:-1] if quoted else None)
+    symbol = _variables.get(named)
+    if symbol is None:
+        code = _VARIABLE_FIRST + len(_variables)
+        if code > _VARIABLE_LAST:
+            raise TooManyVariables
+        symbol = chr(code)
+        _variables[named] = symbol
+        _by_symbol[symbol] = named
+    return symbol
+
+
+@lru_cache(maxsize=16_384)
+def encode(text: str, variables: bool = False, wildcards: bool = True) -> str:
+    """The encoded pattern of a policy's text. variables: `${…}` are variables; wildcards: `*` and `?` are wildcards."""
+    if not variables or "${" not in text:
+        return _wildcards(text) if wildcards else text
+    parts: list[str] = []
+    position = 0
+    for reference in _REFERENCE.finditer(text):
+        before = text[position : reference.start()]
+        parts.append(_wildcards(before) if wildcards else before)
+        parts.append(_symbol(reference.group(1)))
+        position = reference.end()
+    rest = text[position:]
+    parts.append(_wildcards(rest) if wildcards else rest)
+    return _normal("".join(parts))
+
+
+def _wildcards(text: str) -> str:
+    if "*" not in text and "?" not in text:
+        return text
+    return _normal(text.replace("*", STAR).replace("?", ANY))
+
+
+def _normal(pattern: str) -> str:
+    """Runs of wildcards in one form: single characters first, then at most one star."""
+    if STAR + STAR not in pattern and STAR + ANY not in pattern and ANY + STAR not in pattern:
+        return pattern
+    return _RUN.sub(lambda run: ANY * run.group().count(ANY) + (STAR if STAR in run.group() else ""), pattern)
+
+
+@lru_cache(maxsize=4_096)
+def encode_arn(text: str, variables: bool = False) -> str:
+    """The encoded pattern of an ArnLike value: wildcards stay within their part of the ARN, except in the last."""
+    pattern = encode(text, variables)
+    *parts, last = pattern.split(":", 5)
+    inner = [part.replace(STAR, PART).replace(ANY, PART_ANY) for part in parts]
+    return ":".join([*inner, last])
+
+
+def encode_template(template: str) -> str:
+    """The encoded pattern of a catalogue ARN format: each `${Name}` is at least one character, without a colon except
+    in the last part of the ARN."""
+    *parts, last = template.split(":", 5)
+    inner = [_PLACEHOLDER.sub(PART_ANY + PART, part).replace("*", PART) for part in parts]
+    return ":".join([*inner, _normal(_PLACEHOLDER.sub(ANY + STAR, last).replace("*", STAR))])
+
+
+def encode_folded(text: str, variables: bool = False) -> str:
+    """The encoded pattern of text that matches in any case. Only ASCII letters have a case in IAM's identifiers."""
+    return "".join(
+        chr(_FOLDED_FIRST + ord(c.lower())) if c.isascii() and c.isalpha() else c
+        for c in encode(text, variables, wildcards=False)
+    )
+
+
+def folded(symbol: str) -> str:
+    """The lower-case letter behind a symbol that matches in either case; empty for other symbols."""
+    return chr(ord(symbol) - _FOLDED_FIRST) if ord(symbol) >= _FOLDED_FIRST and ord(symbol) <= 0xDFFF else ""
+
+
+def is_literal(pattern: str) -> bool:
+    """Whether the encoded pattern is plain text: no wildcard, variable or folded letter."""
+    return _SPECIAL.search(pattern) is None
+
+
+def literal_prefix(pattern: str) -> str:
+    """The plain text that every match of the pattern begins with."""
+    special = _SPECIAL.search(pattern)
+    return pattern if special is None else pattern[: special.start()]
+
+
+def substitute(pattern: str, values: dict[str, str | None]) -> str | None:
+    """The pattern with variables replaced by literal values; None when one of them has no value."""
+    for symbol in variables_in(pattern):
+        if symbol in values:
+            value = values[symbol]
+            if value is None:
+                return None
+            pattern = pattern.replace(symbol, value)
+    return pattern
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether the encoded pattern (variables already replaced) matches the whole text."""
+    return includes(pattern, text)
+
+
+def includes(wide: str, narrow: str) -> bool:
+    """Whether every text that `narrow` matches is matched by `wide`; may say no for odd mixtures of `*` and `?`."""
+    if wide == narrow or wide == STAR:
+        return True
+    special = _SPECIAL.search(wide)
+    if special is None:
+        return False
+    first = special.start()
+    if not narrow.startswith(wide[:first]):
+        return False
+    if wide[first] == STAR and first == len(wide) - 1:
+        return True
+    return _covers(wide, first, narrow)
+
+
+def _covers(wide: str, first: int, narrow: str) -> bool:
+    """The general case of `includes`: `narrow` read as text whose wildcards only wider wildcards match."""
+    place = position = first
+    star, resume = -1, 0
+    size, length = len(wide), len(narrow)
+    while position < length:
+        token = wide[place] if place < size else ""
+        symbol = narrow[position]
+        if token == STAR or token == PART:
+            star, resume = place, position
+            place += 1
+        elif token and _takes(token, symbol):
+            place += 1
+            position += 1
+        elif star >= 0 and (wide[star] == STAR or (wide[star] == PART and _takes_in_part(narrow[resume]))):
+            resume += 1
+            place, position = star + 1, resume
+        else:
+            return False
+    return all(token == STAR or token == PART for token in wide[place:])
+
+
+def _takes(token: str, symbol: str) -> bool:
+    if token == symbol:
+        return True
+    if not "\ud800" <= token <= "\udfff":
+        return False
+    if token == ANY:
+        return symbol == PART_ANY or not ("\ud800" <= symbol < "\udc00")
+    if token == PART_ANY:
+        return symbol != ":" and not ("\ud800" <= symbol < "\udc00")
+    return bool(folded(token)) and (symbol.lower() == folded(token) if symbol.isascii() else False)
+
+
+def _takes_in_part(symbol: str) -> bool:
+    return symbol in (PART, PART_ANY) or (symbol != ":" and not "\ud800" <= symbol < "\udc00")
+
+
+def may_overlap(one: str, other: str) -> bool:
+    """False only when no text matches both: their plain beginnings or endings disagree."""
+    a, b = literal_prefix(one), literal_prefix(other)
+    if not (a.startswith(b) or b.startswith(a)):
+        return False
+    if len(a) == len(one) and len(b) == len(other):
+        return a == b
+    a, b = _literal_suffix(one), _literal_suffix(other)
+    return a.endswith(b) or b.endswith(a)
+
+
+def _literal_suffix(pattern: str) -> str:
+    for position in range(len(pattern) - 1, -1, -1):
+        if "\ud800" <= pattern[position] <= "\udfff":
+            return pattern[position + 1 :]
+    return pattern
