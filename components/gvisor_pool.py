@@ -21,8 +21,8 @@ from ringfence.versions import EKS_VERSION, GVISOR_RELEASE
 
 SPOT, ON_DEMAND = "spot", "on-demand"
 _ARCHITECTURES = {"arm64": ("aarch64", "AL2023_ARM_64_STANDARD"), "x86_64": ("x86_64", "AL2023_x86_64_STANDARD")}
-# What one sandbox costs beside its containers: the sentry, the gofer and the shim. Measured by gVisor's users at 30 to
-# 80 MiB; the scheduler and the quota count it.
+# What one sandbox costs beside its containers: the sentry, the gofer and the shim. An estimate, not a measurement; the
+# scheduler and the quota count it.
 OVERHEAD = {"cpu": "50m", "memory": "96Mi"}
 
 
