@@ -1,0 +1,65 @@
+"""Every operation that is answered here instead of by moto, by service, and what the recorded layer holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from ringfence.local.aws_server.recorded.kinds import Table
+from ringfence.local.aws_server.recorded.store import Context, Handler, Store
+from ringfence.local.aws_server.wire import Reply
+
+# Completes a successful reply of moto's with what is recorded.
+Amendment = Callable[[Context, Reply], Reply]
+# Modules with a TABLE of handlers, by botocore's service name; imported when the service is first called.
+MODULES: dict[str, tuple[str, ...]] = {
+    "eks": ("eks", "eks_cluster"),
+    "logs": ("logs",),
+    "network-firewall": ("network_firewall",),
+    "route53resolver": ("resolver",),
+}
+
+
+@cache
+def table(service: str) -> Table:
+    """Handlers of one service by operation name; empty for a service that is moto's alone."""
+    handlers: Table = {}
+    for module in MODULES.get(service, ()):
+        handlers |= import_module(f"ringfence.local.aws_server.recorded.{module}").TABLE
+    return handlers
+
+
+def handler(service: str, operation: str) -> Handler | None:
+    """Who answers an operation here; None when nobody does."""
+    return table(service).get(operation)
+
+
+@cache
+def _amendments(service: str) -> dict[str, Amendment]:
+    found: dict[str, Amendment] = {}
+    for module in MODULES.get(service, ()):
+        found |= getattr(import_module(f"ringfence.local.aws_server.recorded.{module}"), "AMENDMENTS", {})
+    return found
+
+
+def amendment(service: str, operation: str) -> Amendment | None:
+    """Who completes moto's successful reply to an operation; None when nobody does."""
+    return _amendments(service).get(operation)
+
+
+def report(store: Store) -> list[dict[str, Any]]:
+    """What is recorded, not emulated: service, the operations answered here, and the number of stored resources."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for shelf, records in store.shelves():
+        counts[(shelf.service, shelf.kind)] += len(records)
+    return [
+        {
+            "service": service,
+            "operations": sorted(table(service)),
+            "resources": {kind: count for (owner, kind), count in sorted(counts.items()) if owner == service},
+        }
+        for service in sorted(MODULES)
+    ]
