@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from ringfence.iam.document import parse
+from ringfence.iam.evaluate import evaluate
+from ringfence.iam.model import Permissions
+from ringfence.iam.request import Request
 from ringfence.names import Names
 
 
@@ -24,3 +28,13 @@ def computed():
         return {}
 
     return properties
+
+
+@pytest.fixture
+def identity_of():
+    """Whether one identity policy lets an action through, as IAM decides it."""
+
+    def permits(policy: str, action: str, resource: str) -> bool:
+        return evaluate(Permissions((parse(policy),)), Request(action, resource)).allowed
+
+    return permits
