@@ -118,7 +118,7 @@ def _decide(old: Permissions, new: Permissions, budget: Budget) -> tuple[Outcome
 
 def _confirm(old: Permissions, new: Permissions, hit: Hit) -> Witness | None:
     """The witness, in its most readable form, when the plain evaluator agrees that the request is newly allowed."""
-    for request in presentable(hit.request):
+    for request in presentable(hit.request, typed=not hit.reason):
         after = evaluate(new, request)
         if not after.allowed:
             continue

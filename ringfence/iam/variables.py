@@ -194,8 +194,14 @@ def is_exact(positive: Sequence[Part], opposing: Sequence[Part]) -> bool:
 
 
 def _aligns(pattern: str, other: str) -> bool:
+    """Whether a match of both patterns stays one when the variable's value is replaced by a fresh one."""
+    if patterns.includes(other, pattern) or patterns.includes(pattern, other):
+        return True
     loose = loosened(pattern)
-    return pattern == other or patterns.includes(other, loose) or not patterns.may_overlap(other, loose)
+    if patterns.is_literal(other) and loose.count(STAR) == 1 and patterns.is_literal(loose.replace(STAR, "")):
+        # The value can be read off, and is among those tried.
+        return True
+    return patterns.includes(other, loose) or not patterns.may_overlap(other, loose)
 
 
 def _whole_or_alone(item: Atom, parts: Sequence[Part]) -> bool:
