@@ -151,7 +151,7 @@ class AwsBackend:
                         for name, value in (resource.read(cloud, id_, state) or {}).items()
                         if name not in inputs
                     }
-        return id_, state | ({"tagsAll": inputs.get("tags") or {}} if resource.tagging else {})
+        return id_, state | ({"tagsAll": inputs.get("tags", {})} if resource.tagging else {})
 
     def read(self, type_: str, urn: str, id_: str, inputs: Values, outputs: Values) -> ReadResult | None:
         """The live thing. What is declared and still true keeps its declared spelling."""
@@ -197,7 +197,7 @@ class AwsBackend:
                 else:
                     state[name] = resource.props[name].default
         if resource.tagging:
-            state["tagsAll"] = news.get("tags") or {}
+            state["tagsAll"] = news.get("tags", {})
         if preview:
             return state
         desired = with_defaults(resource.props, news)
@@ -207,7 +207,7 @@ class AwsBackend:
                 if changed - {"tags"}:
                     more = resource.update(self.cloud, id_, old_outputs, desired, changed - {"tags"})
                 if "tags" in changed and resource.tagging:
-                    before, after = old_outputs.get("tags") or {}, news.get("tags") or {}
+                    before, after = old_outputs.get("tags") or {}, news.get("tags", {})
                     resource.update_tags(self.cloud, id_, old_outputs, before, after)
             except Exception as error:
                 if is_gone(error):

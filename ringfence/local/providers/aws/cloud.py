@@ -7,10 +7,9 @@ import ipaddress
 import json
 import os
 import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,7 +45,6 @@ class _Call(threading.local):
 
     header: str = ""
     value: str = ""
-    counts: Counter[str] = field(default_factory=Counter)
 
 
 class Cloud:
@@ -113,13 +111,11 @@ class Cloud:
         call = self._call
         if not call.header or model.name.startswith(_READING):
             return
-        call.counts[model.name] += 1
-        nth = call.counts[model.name]
-        params["headers"][call.header] = call.value if nth == 1 else f"{call.value};{nth}"
+        params["headers"][call.header] = call.value
 
     @contextmanager
     def _marking(self, header: str, value: str) -> Iterator[None]:
-        self._call.header, self._call.value, self._call.counts = header, value, Counter()
+        self._call.header, self._call.value = header, value
         try:
             yield
         finally:
@@ -129,8 +125,7 @@ class Cloud:
         """While open, this thread's calls say which creation they belong to, so that a repeated one makes nothing twice.
 
         The header tells the resource, its inputs and the ids that the engine already knows for it: a creation that the
-        engine has forgotten looks the same when it is tried again, a deliberate replacement does not. The second and later
-        calls of one API operation also carry their number.
+        engine has forgotten looks the same when it is tried again, a deliberate replacement does not.
         """
         digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         return self._marking(CREATE_HEADER, f"{urn};{digest};{','.join(sorted(known_ids))}")

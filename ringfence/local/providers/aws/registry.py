@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from ringfence.local.providers.aws import cloudwatch, iam, kms, logs, s3
+from ringfence.local.providers.aws import (
+    cloudwatch,
+    ec2_acl,
+    ec2_compute,
+    ec2_network,
+    ec2_routing,
+    ec2_security,
+    iam,
+    kms,
+    logs,
+    s3,
+)
 from ringfence.local.providers.aws.resource import Resource
 from ringfence.local.providers.base import ProviderError
 
-_MODULES = (cloudwatch, iam, kms, logs, s3)
+_MODULES = (cloudwatch, ec2_acl, ec2_compute, ec2_network, ec2_routing, ec2_security, iam, kms, logs, s3)
 
 
 @cache

@@ -140,7 +140,7 @@ class Resource:
                 state.setdefault(name, UNKNOWN)
         state |= self.derived(cloud, "", state)
         if self.tagging:
-            state["tagsAll"] = inputs.get("tags") or {}
+            state["tagsAll"] = inputs.get("tags", {})
         return state
 
     def derived(self, cloud: Cloud, id_: str, state: Values) -> Values:

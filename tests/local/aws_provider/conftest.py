@@ -1,0 +1,56 @@
+"""One AWS server for all tests of the embedded provider, and a backend that talks to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+
+from ringfence.local.providers.aws.backend import AwsBackend
+from tests.local.aws_provider.life_cycle import World
+
+REGION = "us-east-1"
+
+
+@pytest.fixture(scope="session")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a running embedded AWS server."""
+    home = tmp_path_factory.mktemp("aws")
+    command = [sys.executable, "-m", "ringfence.local.aws_server", "--port", "0", "--home", str(home)]
+    server = subprocess.Popen([*command, "--parent", str(os.getpid())], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    yield json.loads(server.stdout.readline())["endpoint"]
+    server.terminate()
+    server.wait(timeout=20)
+
+
+@pytest.fixture
+def backend(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> AwsBackend:
+    """A configured backend."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "embedded")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "embedded")
+    made = AwsBackend()
+    made.configure({"region": REGION})
+    return made
+
+
+@pytest.fixture
+def client(endpoint: str) -> Callable[[str], Any]:
+    """Plain boto3 clients: what a person does behind the provider's back."""
+    session = boto3.Session(aws_access_key_id="embedded", aws_secret_access_key="embedded", region_name=REGION)
+    return lambda service: session.client(service, endpoint_url=endpoint)
+
+
+@pytest.fixture
+def world(backend: AwsBackend, client: Callable[[str], Any]) -> Iterator[World]:
+    """A world that is empty again after the test."""
+    made = World(backend, client)
+    yield made
+    made.clear()
