@@ -35,6 +35,8 @@ _NOT_RESOURCES = frozenset(
     }
 )
 _DEPTH = 4
+# Recorded kinds that aren't resources: history, and settings of what is counted itself.
+_SETTINGS = frozenset({"budgetTags", "firewallConfig", "logGroupSettings", "resolverConfig", "update"})
 
 
 class Inventory:
@@ -89,7 +91,7 @@ class Inventory:
                 target = pending if _pending(resource) else left
                 target[service][type(resource).__name__].append(_name(key, resource))
         for shelf, records in store.shelves():
-            if shelf.kind in _DERIVED:
+            if shelf.kind in _SETTINGS:
                 continue
             left[shelf.service][shelf.kind] += ["/".join(key) for key in records]
         return {
@@ -99,8 +101,6 @@ class Inventory:
         }
 
 
-# Recorded kinds that aren't resources: history, and the settings that every VPC has.
-_DERIVED = frozenset({"update", "firewallConfig", "resolverConfig"})
 
 
 def _sorted(found: Mapping[str, Mapping[str, list[str]]]) -> dict[str, dict[str, list[str]]]:

@@ -16,10 +16,16 @@ from ringfence.local.aws_server.wire import Reply
 Amendment = Callable[[Context, Reply], Reply]
 # Modules with a TABLE of handlers, by botocore's service name; imported when the service is first called.
 MODULES: dict[str, tuple[str, ...]] = {
+    "accessanalyzer": ("access_analyzer",),
+    "budgets": ("budgets",),
+    "ce": ("cost_explorer",),
+    "cloudwatch": ("monitoring",),
+    "ec2": ("ec2",),
     "eks": ("eks", "eks_cluster"),
     "logs": ("logs",),
     "network-firewall": ("network_firewall",),
     "route53resolver": ("resolver",),
+    "xray": ("xray",),
 }
 
 
