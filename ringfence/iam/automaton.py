@@ -82,9 +82,9 @@ class _Walk:
             for index, remainders in enumerate(state):
                 if remainders and ("" in remainders or STAR in remainders or PART in remainders):
                     matched |= 1 << index
-            if matched & self.required_set == self.required_set and not matched & self.forbidden_set:
-                if self.answer(matched, text):
-                    return text
+            counts = matched & self.required_set == self.required_set and not matched & self.forbidden_set
+            if counts and self.answer(matched, text):
+                return text
             self.extend(state, text, stack)
         return None
 

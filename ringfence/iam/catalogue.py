@@ -16,6 +16,7 @@ import os
 import re
 import tempfile
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -55,7 +56,9 @@ class Catalogue:
 
     def __init__(self, data: dict[str, Any]):
         self.version: str = data["version"]
-        self.templates: tuple[str, ...] = tuple(patterns.encode_template(template) for template in data["templates"])
+        # Encoded ARN formats; the strict ones allow no colon in what a placeholder of the last part stands for.
+        self.formats = tuple(patterns.encode_template(template) for template in data["templates"])
+        self.strict_formats = tuple(patterns.encode_template(template, strict=True) for template in data["templates"])
         self.multivalued: frozenset[str] = frozenset(data["multivalued"]) | _MULTIVALUED_GLOBALS
         self.boolean: frozenset[str] = frozenset(data["boolean"]) | _BOOLEAN_GLOBALS
         self._known_keys: frozenset[str] = frozenset(data["keys"])
@@ -125,51 +128,39 @@ class Catalogue:
         service = self._by_first[bisect.bisect_right(self._firsts, action) - 1]
         return f"{service.prefix}:{service.names[action - service.first]}"
 
-    def shape(self, action: int) -> tuple[tuple[int, ...], bool]:
-        """Numbers of the ARN templates that the action takes, and whether a request may come without a resource."""
-        return self._shapes[action]
-
     @cached_property
-    def by_templates(self) -> tuple[tuple[tuple[str, ...], int], ...]:
-        """The sets of actions that take the same ARN formats, with those formats as encoded patterns."""
-        found: dict[tuple[int, ...], list[int]] = {}
+    def _sharing(self) -> dict[tuple[int, ...], int]:
+        """The set of actions that take the same ARN formats, by the formats' numbers."""
+        members: dict[tuple[int, ...], list[int]] = {}
         for action, (taken, _) in enumerate(self._shapes):
+            members.setdefault(taken, []).append(action)
+        return {taken: self._set_of(actions) for taken, actions in members.items()}
+
+    def by_formats(self, actions: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """The actions that take a resource, as sets with the same ARN formats, each with the formats' numbers."""
+        while actions:
+            taken = self._shapes[(actions & -actions).bit_length() - 1][0]
+            sharing = self._sharing[taken]
             if taken:
-                found.setdefault(taken, []).append(action)
-        return tuple(
-            (tuple(self.templates[number] for number in taken), sum(1 << action for action in actions))
-            for taken, actions in found.items()
-        )
+                yield actions & sharing, taken
+            actions &= ~sharing
 
     @cached_property
     def taking_star(self) -> int:
         """The set of actions whose requests may come without a resource, that is with `*`."""
-        found = 0
-        for service in self.services.values():
-            bits = 0
-            for place in range(len(service.lower)):
-                bits |= self._shapes[service.first + place][1] << place
-            found |= bits << service.first
-        return found
+        return self._set_of(action for action, (_, without) in enumerate(self._shapes) if without)
+
+    def _set_of(self, actions: Iterable[int]) -> int:
+        bits = bytearray((self.count + 7) // 8)
+        for action in actions:
+            bits[action >> 3] |= 1 << (action & 7)
+        return int.from_bytes(bits, "little")
 
     def single_valued(self, key: str) -> bool:
         """Whether the lower-case condition key is known to hold at most one value."""
         if key in self.multivalued:
             return False
         return key.startswith("aws:") or key in self._known_keys or key.partition("/")[0] + "/" in self._known_keys
-
-
-def numbers(actions: int) -> list[int]:
-    """The action numbers in a set, ascending."""
-    found = []
-    offset = 0
-    while actions:
-        low = (actions & -actions).bit_length() - 1
-        offset += low
-        found.append(offset)
-        actions >>= low + 1
-        offset += 1
-    return found
 
 
 @cache

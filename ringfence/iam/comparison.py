@@ -162,6 +162,7 @@ class Comparison:
             forbidden = 4
         first = len(groups)
         groups += [row.scope.action_patterns for row in flat]
+        written = {action.lower(): action for action in task.main.statement.actions}
         hits: list[Hit] = []
 
         def accept(matched: int, text: str) -> bool:
@@ -170,7 +171,7 @@ class Comparison:
                 for place, row in enumerate(flat)
                 if bool(matched >> (first + place) & 1) != row.scope.actions_inverted
             ]
-            hits.extend(self._decide(task, bearing, 0, text))
+            hits.extend(self._decide(task, bearing, 0, written.get(text, text)))
             return bool(hits)
 
         try:
@@ -244,22 +245,34 @@ class Comparison:
             yield from self._untyped_values(view, fixed, principal, actions, name)
             return
         if not actions:
-            found = broad or bare
-            yield Hit(_request(name, found, fixed, principal), _NAME)
+            yield Hit(_request(name, bare or broad, fixed, principal), _NAME)
             return
         if view.resourceless:
             yield Hit(_request(self._name(actions), bare, fixed, principal))
             return
         if broad is not None:
-            for templates, taking in self.data.by_templates:
-                if taking & actions:
-                    found = question.ask(templates)
-                    if found is not None:
-                        yield Hit(_request(self._name(taking & actions), found, fixed, principal))
+            yield from self._typed(view, question, fixed, principal, actions)
         if bare is not None and actions & self.data.taking_star:
             yield Hit(_request(self._name(actions & self.data.taking_star), bare, fixed, principal))
         action = self._name(actions)
         yield Hit(_request(action, broad or bare, fixed, principal), _SHAPE.format(action=action))
+
+    def _typed(
+        self,
+        view: _View,
+        question: Question,
+        fixed: variables.Assignment,
+        principal: Principal | None,
+        actions: int,
+    ) -> Iterator[Hit]:
+        """Answers whose resource the catalogue gives for the action. Where a placeholder may hold a colon, a wildcard
+        of a row to apply must stay within its part of the ARN: otherwise it would reach into the resource's own name."""
+        by_parts = self._question(view.by_parts(), fixed, typed=True)
+        for members, numbers in self.data.by_formats(actions):
+            strict = tuple(self.data.strict_formats[number] for number in numbers)
+            found = question.ask(strict) or by_parts.ask(tuple(self.data.formats[number] for number in numbers))
+            if found is not None:
+                yield Hit(_request(self._name(members), found, fixed, principal))
 
     def _untyped_values(
         self, view: _View, fixed: variables.Assignment, principal: Principal | None, actions: int, name: str
@@ -340,6 +353,17 @@ class _View:
         """The shapes that a resource can have: an ARN, unless a row names something else."""
         listed = [pattern for part in self.parts() for pattern in part.resources]
         return (ARN,) if all(patterns.may_overlap(pattern, ARN) for pattern in listed) else (STAR,)
+
+    def by_parts(self) -> _View:
+        """With wildcards of the rows that must apply kept within their part of the ARN."""
+
+        def kept(part: Part) -> Part:
+            if part.inverted:
+                return part
+            return Part(tuple(map(patterns.by_parts, part.resources)), False, part.conditions)
+
+        layers = [[kept(part) for part in layer] for layer in self.layers]
+        return _View(kept(self.main), layers, self.opposing, self.resourceless)
 
     def with_opaque(self, doubtful: set[Atom]) -> _View:
         """With each doubtful atom turned into a test of its own made-up key, free to hold or not."""

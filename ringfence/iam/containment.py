@@ -9,15 +9,15 @@ and cell of condition values (`question`). Whatever is found is checked by the p
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ringfence.iam.budget import Budget, Undecided
 from ringfence.iam.catalogue import catalogue
 from ringfence.iam.comparison import Comparison, Hit
 from ringfence.iam.evaluate import Match, evaluate
-from ringfence.iam.model import Document, Permissions
+from ringfence.iam.model import Condition, Document, Permissions
 from ringfence.iam.patterns import TooManyVariables
 from ringfence.iam.presentation import presentable
 from ringfence.iam.request import Request
@@ -79,8 +79,8 @@ def contains(
     deadline_s: seconds, and memory_mb: megabytes of explored states, that the decision may take; passing either makes
     it undecided. Raises RingfenceError when the action catalogue can't be read; never for what a document says.
     """
-    started = time.perf_counter()
     data = catalogue()
+    started = time.perf_counter()
     old, new = permissions(baseline), permissions(candidate)
     budget = Budget(deadline_s, memory_mb)
     try:
@@ -118,15 +118,25 @@ def _decide(old: Permissions, new: Permissions, budget: Budget) -> tuple[Outcome
 
 def _confirm(old: Permissions, new: Permissions, hit: Hit) -> Witness | None:
     """The witness, in its most readable form, when the plain evaluator agrees that the request is newly allowed."""
-    for request in presentable(hit.request, typed=not hit.reason):
-        after = evaluate(new, request)
-        if not after.allowed:
-            continue
-        before = evaluate(old, request)
-        if not before.allowed:
-            allowing = _reference(after.allowed_by[0])
-            return Witness(request, allowing, _reference(before.denied_by[0]) if before.denied_by else None)
-    return None
+
+    def newly_allowed(request: Request) -> bool:
+        return evaluate(new, request).allowed and not evaluate(old, request).allowed
+
+    spelt = {condition.key.lower(): condition.key for each in (old, new) for condition in _conditions(each)}
+    context = {spelt.get(key, key): values for key, values in hit.request.context.items()}
+    request = presentable(replace(hit.request, context=context), newly_allowed, typed=not hit.reason)
+    if request is None:
+        return None
+    denied_by = evaluate(old, request).denied_by
+    allowing = evaluate(new, request).allowed_by[0]
+    return Witness(request, _reference(allowing), _reference(denied_by[0]) if denied_by else None)
+
+
+def _conditions(of: Permissions) -> Iterator[Condition]:
+    for _, documents in of.layers():
+        for document in documents:
+            for statement in document.statements:
+                yield from statement.conditions
 
 
 def _reference(match: Match) -> StatementRef:

@@ -9,11 +9,12 @@ Reference: IAM User Guide, "Policy evaluation logic", "Condition operators", "Po
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from functools import lru_cache
 
 from ringfence.iam.model import Condition, Document, Permissions, PrincipalEntry, Statement
 from ringfence.iam.request import Principal, Request
@@ -207,13 +208,14 @@ _ANY, _STAR = 0, 1
 _Token = str | int
 
 
-def _tokens(pattern: str) -> list[_Token]:
-    return [{"*": _STAR, "?": _ANY}.get(character, character) for character in pattern]
+@lru_cache(maxsize=16_384)
+def _tokens(pattern: str) -> tuple[_Token, ...]:
+    return tuple({"*": _STAR, "?": _ANY}.get(character, character) for character in pattern)
 
 
-def _resolve(pattern: str, request: Request, variables: bool) -> list[_Token] | None:
+def _resolve(pattern: str, request: Request, variables: bool) -> Sequence[_Token] | None:
     """The pattern with its variables replaced by the request's values, taken literally; None when one has no value."""
-    if not variables:
+    if not variables or "${" not in pattern:
         return _tokens(pattern)
     tokens: list[_Token] = []
     rest = pattern
@@ -221,7 +223,7 @@ def _resolve(pattern: str, request: Request, variables: bool) -> list[_Token] | 
         before, opening, after = rest.partition("${")
         name, closing, following = after.partition("}")
         if not opening or not closing:
-            return tokens + _tokens(rest)
+            return [*tokens, *_tokens(rest)]
         value = _variable(name, request)
         if value is None:
             return None
@@ -242,7 +244,7 @@ def _variable(name: str, request: Request) -> str | None:
     return default[1:-1] if quoted and not values else None
 
 
-def _glob(tokens: list[_Token], text: str) -> bool:
+def _glob(tokens: Sequence[_Token], text: str) -> bool:
     """Whether the pattern matches the whole text; a star is retried from one character further on each failure."""
     position = place = 0
     star, resume = -1, 0
@@ -261,7 +263,7 @@ def _glob(tokens: list[_Token], text: str) -> bool:
     return all(token == _STAR for token in tokens[place:])
 
 
-def _arn(tokens: list[_Token], text: str) -> bool:
+def _arn(tokens: Sequence[_Token], text: str) -> bool:
     """Whether an ARN pattern matches part by part: a wildcard stays within its part, except in the last."""
     parts: list[list[_Token]] = [[]]
     for piece in tokens:

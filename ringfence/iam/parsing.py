@@ -334,6 +334,8 @@ class _Reader:
                 break
         for condition in conditions:
             self.condition_operands(condition, key)
+        if len({(condition.full_operator, condition.key) for condition in conditions}) < len(conditions):
+            self.problem(key, "tests one key twice with one operator, spelt differently", "merge the two", "Condition")
         return tuple(conditions)
 
     def condition_values(self, value: object, key: str) -> tuple[str, ...]:

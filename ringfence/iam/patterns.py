@@ -13,7 +13,7 @@ STAR = "\ud800"  # any text
 ANY = "\ud801"  # any one character
 PART = "\ud802"  # any text without a colon
 PART_ANY = "\ud803"  # any one character but a colon
-_WILDCARDS = STAR + ANY + PART + PART_ANY
+_STARS = (STAR, PART)
 # Policy variables, numbered per process in order of appearance; each is opaque until a value is chosen for it.
 _VARIABLE_FIRST, _VARIABLE_LAST = 0xD900, 0xDBFF
 # A letter that matches in either case: this plus its lower-case ASCII code.
@@ -106,12 +106,22 @@ def encode_arn(text: str, variables: bool = False) -> str:
     return ":".join([*inner, last])
 
 
-def encode_template(template: str) -> str:
-    """The encoded pattern of a catalogue ARN format: each `${Name}` is at least one character, without a colon except
-    in the last part of the ARN."""
-    *parts, last = template.split(":", 5)
+def encode_template(template: str, *, strict: bool = False) -> str:
+    """The encoded pattern of a catalogue ARN format: each `${Name}` is at least one character, without a colon; in the
+    last part of the ARN a colon may be part of it, unless strict. Every partition's name begins with `aws`."""
+    *parts, last = template.replace("${Partition}", "aws*").split(":", 5)
     inner = [_PLACEHOLDER.sub(PART_ANY + PART, part).replace("*", PART) for part in parts]
-    return ":".join([*inner, _normal(_PLACEHOLDER.sub(ANY + STAR, last).replace("*", STAR))])
+    placeholder = PART_ANY + PART if strict else ANY + STAR
+    return ":".join([*inner, _normal(_PLACEHOLDER.sub(placeholder, last).replace("*", STAR))])
+
+
+def by_parts(pattern: str) -> str:
+    """The pattern with wildcards kept within their part of the ARN, when it has all the parts of one."""
+    parts = pattern.split(":", 5)
+    if len(parts) < 6:
+        return pattern
+    inner = [part.replace(STAR, PART).replace(ANY, PART_ANY) for part in parts[:5]]
+    return ":".join([*inner, parts[5]])
 
 
 def encode_folded(text: str, variables: bool = False) -> str:
@@ -156,7 +166,7 @@ def matches(pattern: str, text: str) -> bool:
 
 def includes(wide: str, narrow: str) -> bool:
     """Whether every text that `narrow` matches is matched by `wide`; may say no for odd mixtures of `*` and `?`."""
-    if wide == narrow or wide == STAR:
+    if wide in (narrow, STAR):
         return True
     special = _SPECIAL.search(wide)
     if special is None:
@@ -177,7 +187,7 @@ def _covers(wide: str, first: int, narrow: str) -> bool:
     while position < length:
         token = wide[place] if place < size else ""
         symbol = narrow[position]
-        if token == STAR or token == PART:
+        if token in _STARS:
             star, resume = place, position
             place += 1
         elif token and _takes(token, symbol):
@@ -188,7 +198,7 @@ def _covers(wide: str, first: int, narrow: str) -> bool:
             place, position = star + 1, resume
         else:
             return False
-    return all(token == STAR or token == PART for token in wide[place:])
+    return all(token in _STARS for token in wide[place:])
 
 
 def _takes(token: str, symbol: str) -> bool:

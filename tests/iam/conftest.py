@@ -135,11 +135,29 @@ def _worlds() -> Iterator[World]:
             for kept in (get, ["s3:Get*", "iam:*"], "s3:*")
         ],
         requests(
-            [get, put, buckets, "s3:GetBucketAcl", "s3:GetNew", "s3:New", "iam:ListUsers", "new:New"], ["*", f"{everything[:-1]}a/a"], {}
+            [get, put, buckets, "s3:GetBucketAcl", "s3:GetNew", "s3:New", "iam:ListUsers", "new:New"],
+            ["*", f"{everything[:-1]}a/a"],
+            {},
         ),
     )
     bucket = "arn:aws:s3:::"
-    texts = ["a", "b", "ab", "aa/", "a/a", "a/b", "a/ab", "a/abb", "b/a", "b/b", "ab/b", "a/b/a", "b/aab", "c/c", "a/cb"]
+    texts = [
+        "a",
+        "b",
+        "ab",
+        "aa/",
+        "a/a",
+        "a/b",
+        "a/ab",
+        "a/abb",
+        "b/a",
+        "b/b",
+        "ab/b",
+        "a/b/a",
+        "b/aab",
+        "c/c",
+        "a/cb",
+    ]
     yield World(
         "resources",
         [

@@ -31,8 +31,9 @@ def test_a_trust_policy_has_no_resource():
     assert parse(text, "trust").statements
 
 
-@pytest.mark.parametrize(("effect", "actions", "resources"), [("Permit", "a:b", "*"), ("Allow", [], "*"),
-                                                             ("Allow", "a:b", [])])
+@pytest.mark.parametrize(
+    ("effect", "actions", "resources"), [("Permit", "a:b", "*"), ("Allow", [], "*"), ("Allow", "a:b", [])]
+)
 def test_a_statement_that_iam_would_refuse_is_never_made(effect, actions, resources):
     with pytest.raises(ValueError):
         statement(effect, actions, resources)
