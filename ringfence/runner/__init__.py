@@ -1,0 +1,1 @@
+"""Runs tool calls in fresh sandboxes. So far: the manifests of one invocation's namespace."""
