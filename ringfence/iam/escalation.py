@@ -170,7 +170,7 @@ class _Search:
             return Scope.UNDECIDED
         if decision.witness is None:
             return None
-        if decision.outcome is Outcome.WIDENED_UNCATALOGUED and actions.catalogue().is_known(step.action):
+        if decision.outcome is Outcome.WIDENED_UNCATALOGUED and actions.catalogue().is_known(step.action.lower()):
             return None
         request = decision.witness.request
         return request if evaluate(self._permissions, request).allowed else Scope.UNDECIDED
