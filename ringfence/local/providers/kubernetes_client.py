@@ -73,7 +73,9 @@ def _read_kubeconfig(source: Any) -> tuple[dict[str, Any], Path]:
     try:
         config = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ProviderError(f"{where} is not YAML: {error}") from None
+        # Not the error's own text, which quotes the line: it may hold a key.
+        line = error.problem_mark.line + 1 if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark else "?"
+        raise ProviderError(f"{where} is not YAML: see line {line}") from None
     if not isinstance(config, dict):
         raise ProviderError(f"{where} is not a kubeconfig: expected keys clusters, contexts, users")
     return config, folder
