@@ -66,8 +66,8 @@ def policy_name(names: Names, shard: int) -> str:
 class BrokerAccess(pulumi.ComponentResource):
     """Lets the broker's pods, and only them, become the catalog's tools.
 
-    Makes: the broker's role; up to eight managed policies that list the tool roles by ARN, attached to it; the Pod
-    Identity association with the broker's service account.
+    Makes: the broker's role; up to eight managed policies that list the tool roles by ARN, attached to it, and the
+    statement that it has no other policy; the Pod Identity association with the broker's service account.
     Protects against: another pod, namespace or cluster getting the broker's role (conditions on what EKS vouches for);
     the broker becoming anything but a declared tool; a tool outside of the catalog.
     Trust zone: control side.
@@ -90,6 +90,7 @@ class BrokerAccess(pulumi.ComponentResource):
             tags=names.tags("broker"),
             opts=child,
         )
+        attached: list[pulumi.Input[str]] = []
         for shard, text in assume_documents(names, args.tools).items():
             policy = aws.iam.Policy(
                 f"{name}-tools-{shard}",
@@ -99,9 +100,14 @@ class BrokerAccess(pulumi.ComponentResource):
                 tags=names.tags(f"broker-tools-{shard}"),
                 opts=child,
             )
-            aws.iam.RolePolicyAttachment(
+            attachment = aws.iam.RolePolicyAttachment(
                 f"{name}-tools-{shard}-attachment", role=self.role.name, policy_arn=policy.arn, opts=child
             )
+            attached.append(attachment.policy_arn)
+        aws.iam.RolePolicyAttachmentsExclusive(
+            f"{name}-no-other-managed", role_name=self.role.name, policy_arns=attached, opts=child
+        )
+        aws.iam.RolePoliciesExclusive(f"{name}-no-inline", role_name=self.role.name, policy_names=[], opts=child)
         aws.eks.PodIdentityAssociation(
             f"{name}-pod-identity",
             cluster_name=args.cluster_name,

@@ -29,10 +29,10 @@ class ToolRoleArgs:
 class ToolRole(pulumi.ComponentResource):
     """The role that the broker assumes for calls of one tool.
 
-    Makes: the role, its trust policy, its inline policy `grants` (none for a tool without grants); the permissions
-    boundary is set.
+    Makes: the role, its trust policy, its inline policy `grants` (none for a tool without grants), and the statement
+    that it has no other inline policy and no managed one; the permissions boundary is set.
     Protects against: anybody but the broker becoming the tool; sessions that can't be traced to an invocation and a
-    user; grants beyond the declaration; grants beyond the boundary. Documents are known at preview, so that a review
+    user; grants beyond the declaration, also those added by hand; grants beyond the boundary. Documents are known at preview, so that a review
     sees them before they exist.
     Trust zone: control side (the role is used for the sandbox's sake, but never from inside it).
 
@@ -60,8 +60,16 @@ class ToolRole(pulumi.ComponentResource):
             tags=names.tags(f"tool-{tool.name}", **{TOOL_TAG: tool.name}),
             opts=child,
         )
+        inline: list[pulumi.Input[str]] = []
         if documents.policy:
-            aws.iam.RolePolicy(f"{name}-grants", name="grants", role=role.name, policy=documents.policy, opts=child)
+            grants = aws.iam.RolePolicy(
+                f"{name}-grants", name="grants", role=role.name, policy=documents.policy, opts=child
+            )
+            inline.append(grants.name)
+        # Without these two, a policy put on the role behind Pulumi's back is a resource that Pulumi doesn't know, and
+        # no refresh would show it.
+        aws.iam.RolePoliciesExclusive(f"{name}-no-other-inline", role_name=role.name, policy_names=inline, opts=child)
+        aws.iam.RolePolicyAttachmentsExclusive(f"{name}-no-managed", role_name=role.name, policy_arns=[], opts=child)
         self.register_outputs({})
 
 

@@ -94,6 +94,14 @@ def test_more_tools_than_fit_are_refused_with_every_policy_that_overflows(names)
     assert "broker-tools-0" in caught.value.problems[0].where
 
 
+def test_the_broker_has_no_policy_but_its_shards(record, names):
+    recording = _made(record, names, ("reports", "tickets"))
+    exclusive = recording.one("aws:iam/rolePolicyAttachmentsExclusive:RolePolicyAttachmentsExclusive")
+    attached = [r["policyArn"] for r in recording.of_type("aws:iam/rolePolicyAttachment:RolePolicyAttachment")]
+    assert attached and sorted(exclusive["policyArns"]) == sorted(attached)
+    assert recording.one("aws:iam/rolePoliciesExclusive:RolePoliciesExclusive")["policyNames"] == []
+
+
 def test_the_role_is_bound_to_the_brokers_service_account(record, preview, names):
     recording = _made(record, names, ("reports",), preview)
     binding = recording.one("aws:eks/podIdentityAssociation:PodIdentityAssociation")

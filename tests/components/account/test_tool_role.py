@@ -65,6 +65,14 @@ def test_a_tool_without_grants_gets_a_role_and_no_policy(record, names):
     assert recording.of_type("aws:iam/rolePolicy:RolePolicy") == []
 
 
+def test_a_policy_added_by_hand_is_a_difference_that_refresh_shows(record, preview, names):
+    recording = record(lambda: ToolRole("reports", ToolRoleArgs(names, _tool())), preview=preview)
+    inline = recording.one("aws:iam/rolePoliciesExclusive:RolePoliciesExclusive")
+    managed = recording.one("aws:iam/rolePolicyAttachmentsExclusive:RolePolicyAttachmentsExclusive")
+    assert (inline["roleName"], inline["policyNames"]) == ("ringfence-test-tool-reports", ["grants"])
+    assert (managed["roleName"], managed["policyArns"]) == ("ringfence-test-tool-reports", [])
+
+
 @pytest.mark.parametrize("action", ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"])
 def test_the_broker_becomes_the_tool_for_a_named_invocation(resource_permits, names, action):
     trust = tool_documents(_tool(), names).trust
