@@ -69,7 +69,8 @@ def _false_or_absent(field: str) -> str:
 
 
 def _isolation_rules() -> list[Rule]:
-    plain_volumes = f"{_SPEC}.?volumes.orValue([]).all(v, has(v.emptyDir) || has(v.secret) || has(v.configMap) || has(v.downwardAPI))"
+    plain = " || ".join(f"has(v.{kind})" for kind in ("emptyDir", "secret", "configMap", "downwardAPI"))
+    plain_volumes = f"{_SPEC}.?volumes.orValue([]).all(v, {plain})"
     return [
         Rule(
             f"{_SPEC}.?runtimeClassName.orValue('') == '{GVISOR_RUNTIME_CLASS}'",

@@ -425,7 +425,8 @@ def test_nobody_enters_a_sandbox(admin: Api, namespace: str, entry: str):
 
 def test_an_ephemeral_container_is_refused(admin: Api, namespace: str):
     admin.create_pod(namespace, good_pod() | {"metadata": {"name": "debugged"}}, dry_run=False)
-    extra = {"spec": {"ephemeralContainers": [{"name": "debug", "image": IMAGE}]}}
+    security = good_pod()["spec"]["containers"][0]["securityContext"]
+    extra = {"spec": {"ephemeralContainers": [{"name": "debug", "image": IMAGE, "securityContext": security}]}}
     with pytest.raises(ApiException, match="sandboxes are not entered"):
         admin.core.patch_namespaced_pod_ephemeralcontainers("debugged", namespace, extra)
     remove_pod(admin, "debugged", namespace)
