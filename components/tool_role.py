@@ -32,8 +32,8 @@ class ToolRole(pulumi.ComponentResource):
     Makes: the role, its trust policy, its inline policy `grants` (none for a tool without grants), and the statement
     that it has no other inline policy and no managed one; the permissions boundary is set.
     Protects against: anybody but the broker becoming the tool; sessions that can't be traced to an invocation and a
-    user; grants beyond the declaration, also those added by hand; grants beyond the boundary. Documents are known at preview, so that a review
-    sees them before they exist.
+    user; grants beyond the declaration, also those added by hand; grants beyond the boundary. Documents are known at
+    preview, so that a review sees them before they exist.
     Trust zone: control side (the role is used for the sandbox's sake, but never from inside it).
 
     Depend on BrokerAccess and ToolBoundary: IAM refuses a trust policy or a boundary that names what is not there.
