@@ -109,20 +109,32 @@ def _uv_version(command: list[str]) -> tuple[int, ...]:
     return tuple(int(part) for part in match.groups()) if match else ()
 
 
+def _cached_uv(cache: Path) -> Path:
+    digest = hashlib.sha256(UV_REQUIREMENTS.read_bytes()).hexdigest()[:12]
+    return cache / "tools" / f"uv-{digest}" / "bin" / "uv"
+
+
+def known_uv(cache: Path) -> tuple[str, tuple[int, ...]] | None:
+    """(program, version) of the uv on PATH, else of one fetched before; None when there is none."""
+    on_path = shutil.which("uv")
+    if on_path and (version := _uv_version([on_path])) >= OLDEST_UV:
+        return on_path, version
+    program = _cached_uv(cache)
+    if program.exists() and (version := _uv_version([str(program)])):
+        return str(program), version
+    return None
+
+
 def find_uv(cache: Path, started: float | None = None) -> list[str]:
     """The command that runs uv: from PATH, else from the cache, else fetched into the cache with pip.
 
     Raises SetupError when there is none and none can be fetched.
     """
     started = time.monotonic() if started is None else started
-    on_path = shutil.which("uv")
-    if on_path and _uv_version([on_path]) >= OLDEST_UV:
-        return [on_path]
-    digest = hashlib.sha256(UV_REQUIREMENTS.read_bytes()).hexdigest()[:12]
-    folder = cache / "tools" / f"uv-{digest}"
-    program = folder / "bin" / "uv"
-    if program.exists() and _uv_version([str(program)]):
-        return [str(program)]
+    if known := known_uv(cache):
+        return [known[0]]
+    program = _cached_uv(cache)
+    folder = program.parents[1]
     say("fetching uv with pip", started)
     folder.parent.mkdir(parents=True, exist_ok=True)
     attempts = []

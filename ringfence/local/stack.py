@@ -26,8 +26,11 @@ from ringfence.errors import InputError, Problem, RingfenceError
 from ringfence.local import locks, target
 from ringfence.local.results import Result
 from ringfence.local.state import Home, read_json, write_atomic
+from ringfence.local.supervise import MARK
 from ringfence.local.toolchain.model import Tools
 
+# Name under which a running engine is found again when its command was killed.
+ENGINE_CHILD = "engine"
 OnEvent = Callable[[dict[str, Any]], None]
 # How often the event log is looked at while the engine runs, in seconds.
 EVENT_POLL_S = 0.1
@@ -103,7 +106,14 @@ class Engine:
 
     def environment(self) -> dict[str, str]:
         """The engine's whole environment."""
-        return target.environment(self.home, self.tools) | self.extra_env
+        mark = {MARK: f"{self.home.root}:{ENGINE_CHILD}"}
+        return target.environment(self.home, self.tools) | mark | self.extra_env
+
+    def settings(self) -> dict[str, Any]:
+        """The stack's configuration under the project's own namespace, keys without it."""
+        merged = dict(self._read_config(self.source_config).get("config") or {}) | self.config
+        prefix = f"{self.project}:"
+        return {key.removeprefix(prefix): value for key, value in merged.items() if key.startswith(prefix)}
 
     def init(self) -> None:
         """Makes the backend, the provider wrappers and the stack where missing. Idempotent; every other method calls it."""

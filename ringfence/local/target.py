@@ -56,12 +56,27 @@ def search_path(home: Home, tools: Tools) -> list[str]:
     return [str(home.plugins), str(Path(sys.prefix) / "bin"), *tools.search_path()]
 
 
+def neutral(base: Mapping[str, str]) -> dict[str, str]:
+    """`base` without what could lead to a real account, cluster or backend."""
+    return {name: value for name, value in base.items() if not name.startswith(DROPPED_PREFIXES)}
+
+
 def environment(home: Home, tools: Tools, base: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The engine's whole environment: `base` without what could lead it elsewhere, plus `variables` and PATH."""
-    kept = {name: value for name, value in base.items() if not name.startswith(DROPPED_PREFIXES)}
     path = [*search_path(home, tools), base.get("PATH", os.defpath)]
+    # Services listen on this machine, where no proxy of the caller's leads.
+    direct = ",".join(filter(None, (base.get("NO_PROXY") or base.get("no_proxy"), "127.0.0.1,localhost")))
     # --event-log, which progress and results are read from, is offered as a debug command.
-    return kept | variables(home) | {"PATH": os.pathsep.join(path), "PULUMI_DEBUG_COMMANDS": "true"}
+    return (
+        neutral(base)
+        | variables(home)
+        | {
+            "PATH": os.pathsep.join(path),
+            "NO_PROXY": direct,
+            "no_proxy": direct,
+            "PULUMI_DEBUG_COMMANDS": "true",
+        }
+    )
 
 
 def write_plugins(home: Home) -> None:

@@ -23,13 +23,14 @@ class GoBuild:
     """One `go build`.
 
     folder: the module's folder beside this file (go.mod and go.sum with every checksum); packages: what to build;
-    outputs: file names, in the order of packages; ldflags: for the linker; copies: (module, path in it) of files that
-    belong beside the program.
+    outputs: file names, in the order of packages; version: of the module; ldflags: for the linker;
+    copies: (module, path in it) of files that belong beside the program.
     """
 
     folder: str
     packages: tuple[str, ...]
     outputs: tuple[str, ...]
+    version: str
     ldflags: str = "-s -w"
     copies: tuple[tuple[str, str], ...] = ()
 
@@ -149,6 +150,7 @@ def _pulumi(version: str) -> Part:
                 "pulumi-language-python",
                 (f"{_SDK}/python/cmd/pulumi-language-python",),
                 ("pulumi-language-python",),
+                "v3.79.0",
                 # The host starts these; they are looked for beside it.
                 copies=(
                     (_SDK, "python/cmd/pulumi-language-python-exec"),
@@ -160,6 +162,7 @@ def _pulumi(version: str) -> Part:
                 "pulumi",
                 ("github.com/pulumi/pulumi/pkg/v3/cmd/pulumi",),
                 ("pulumi",),
+                version,
                 ldflags=f"-s -w -X {_SDK}/go/common/version.Version={version}",
             ),
         ),
@@ -192,6 +195,7 @@ def _kubernetes(version: str) -> Part:
                 "kubernetes",
                 tuple(f"k8s.io/kubernetes/cmd/{program}" for program in _KUBERNETES_PROGRAMS),
                 _KUBERNETES_PROGRAMS,
+                version,
                 # Clients parse the server's version and fail on the placeholder that an unstamped build reports.
                 ldflags=f"-s -w -X k8s.io/component-base/version.gitVersion={version}",
             ),
@@ -215,7 +219,7 @@ def _etcd(version: str) -> Part:
                 strip=f"etcd-{version}-{{os}}-{{arch}}",
             ),
         ),
-        builds=(GoBuild("etcd", ("go.etcd.io/etcd/server/v3",), ("etcd",)),),
+        builds=(GoBuild("etcd", ("go.etcd.io/etcd/server/v3",), ("etcd",), version),),
     )
 
 

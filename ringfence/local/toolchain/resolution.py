@@ -120,8 +120,18 @@ def _part_in_cache(part: Part, cache: Path) -> list[Tool] | None:
     if manifest is None:
         return None
     folder = cache / "tools" / part.key / "bin"
-    source, detail = Source(manifest["source"]), manifest["detail"]
-    return [Tool(name, part.version, folder / name, source, detail) for name in part.programs]
+    source = Source(manifest["source"])
+    versions: dict[str, tuple[str, str]] = {}
+    if source is Source.BUILD:
+        for build in part.builds:
+            versions |= {
+                name: (build.version, module) for name, module in zip(build.outputs, build.packages, strict=True)
+            }
+    tools = []
+    for name in part.programs:
+        version, detail = versions.get(name, (part.version, manifest["detail"]))
+        tools.append(Tool(name, version, folder / name, source, detail))
+    return tools
 
 
 def verify(part: Part, cache: Path) -> list[str]:
