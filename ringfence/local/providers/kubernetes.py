@@ -333,10 +333,7 @@ class KubernetesBackend:
             return None
         if not inputs:
             return ReadResult(target.id, self._imported(live), live_outputs(live))
-        known = (outputs.get("metadata") or {}).get("resourceVersion")
-        if known and known == live["metadata"].get("resourceVersion"):
-            return ReadResult(target.id, inputs, outputs)
-        return ReadResult(target.id, self._drifted(target, inputs, live), live_outputs(live))
+        return ReadResult(target.id, self._drifted(target, inputs, outputs, live), live_outputs(live))
 
     @staticmethod
     def _imported(live: dict[str, Any]) -> dict[str, Any]:
@@ -344,15 +341,21 @@ class KubernetesBackend:
         metadata = {key: live["metadata"][key] for key in kept if live["metadata"].get(key)}
         return {key: value for key, value in live.items() if key != "status"} | {"metadata": metadata}
 
-    def _drifted(self, target: Target, inputs: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
+    def _drifted(
+        self, target: Target, inputs: dict[str, Any], outputs: dict[str, Any], live: dict[str, Any]
+    ) -> dict[str, Any]:
         """The inputs as they stand in the live object, with what others changed or added."""
-        try:
-            wanted = self._apply(target, inputs, dry_run=True)
-        except ApiError:
-            # What is declared can't be applied to what lives (an immutable field differs): compare literally.
-            wanted = inputs
-        live_view, wanted_view = _secret_in_plain(live, inputs), _secret_in_plain(wanted, inputs)
-        drifted = as_declared(inputs, live_view, wanted_view)
+        written = (outputs.get("metadata") or {}).get("resourceVersion")
+        if written and written == live["metadata"].get("resourceVersion"):
+            drifted, live_view = inputs, live  # nothing was written since
+        else:
+            try:
+                wanted = self._apply(target, inputs, dry_run=True)
+            except ApiError:
+                # What is declared can't be applied to what lives (an immutable field differs): compare literally.
+                wanted = inputs
+            live_view = _secret_in_plain(live, inputs)
+            drifted = as_declared(inputs, live_view, _secret_in_plain(wanted, inputs))
         if target.is_patch:
             return drifted
         return with_undeclared(drifted, live_view, undeclared(inputs, live_view, self._foreign(target, live)))

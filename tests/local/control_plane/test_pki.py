@@ -21,7 +21,7 @@ def _load(pair: Pair) -> x509.Certificate:
 
 
 def _handshake(authority: Authority, server: Pair, client: Pair | None, name: str = "127.0.0.1") -> str:
-    """"ok", or the verdict of whichever side refused."""
+    """ "ok", or the verdict of whichever side refused."""
     inward = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.certificate))
     inward.verify_mode = ssl.CERT_REQUIRED
     inward.load_cert_chain(server.certificate, server.key)
