@@ -1,4 +1,4 @@
-"""The environment's own copy of what its nodes install at boot."""
+"""The bucket with the environment's own copy of what its nodes install at boot; `ringfence mirror` fills it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import pulumi
 
 from components.iam_documents import Statement, statement
 from components.private_bucket import PrivateBucket, PrivateBucketArgs
+from ringfence.artifacts import ARTIFACTS
 from ringfence.names import Names
-
-_PURPOSE = "artifacts"
 
 
 @dataclass(frozen=True)
@@ -21,19 +20,9 @@ class ArtifactsArgs:
     keep: bool = False
 
 
-def artifact_bucket(names: Names) -> str:
-    """Name of the bucket."""
-    return names.bucket(_PURPOSE)
-
-
-def gvisor_key(release: str, machine: str) -> str:
-    """Object key of a gVisor release for a machine type as `uname -m` prints it."""
-    return f"gvisor/{release}/{machine}/gvisor.tar.bz2"
-
-
 def read_statement(names: Names, prefix: str) -> Statement:
     """What a node needs to fetch the artifacts under `prefix`, and nothing else of the bucket."""
-    return statement("Allow", "s3:GetObject", f"{names.bucket_arn(_PURPOSE)}/{prefix}/*", sid="FetchArtifacts")
+    return statement("Allow", "s3:GetObject", f"{names.bucket_arn(ARTIFACTS)}/{prefix}/*", sid="FetchArtifacts")
 
 
 class Artifacts(pulumi.ComponentResource):
@@ -51,7 +40,7 @@ class Artifacts(pulumi.ComponentResource):
     def __init__(self, name: str, args: ArtifactsArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__("ringfence:index:Artifacts", name, None, opts)
         names = args.names
-        arn = names.bucket_arn(_PURPOSE)
+        arn = names.bucket_arn(ARTIFACTS)
         strangers = statement(
             "Deny",
             "s3:*",
@@ -65,7 +54,7 @@ class Artifacts(pulumi.ComponentResource):
         )
         store = PrivateBucket(
             f"{name}-bucket",
-            PrivateBucketArgs(names, _PURPOSE, statements=(strangers,), keep=args.keep),
+            PrivateBucketArgs(names, ARTIFACTS, statements=(strangers,), keep=args.keep),
             pulumi.ResourceOptions(parent=self),
         )
         self.bucket: str = store.bucket

@@ -17,7 +17,7 @@ from shlex import quote
 
 import yaml
 
-from components.artifacts import artifact_bucket, gvisor_key
+from ringfence.artifacts import ARTIFACTS, gvisor_key
 from ringfence.errors import InputError, Problem
 from ringfence.names import GVISOR_HANDLER, GVISOR_RUNTIME_CLASS, SANDBOX_NODE_LABEL, Names
 from ringfence.versions import GVISOR_RELEASE, GVISOR_SHA512
@@ -226,7 +226,7 @@ def _write(path: str, text: str, mode: str = "0644") -> str:
 
 def install_script(spec: NodeSpec, root: str = "") -> str:
     """The shell part. root: written before every path of the node, so that a test can run it elsewhere."""
-    bucket, key = artifact_bucket(spec.names), gvisor_key(spec.release, spec.machine)
+    bucket, key = spec.names.bucket(ARTIFACTS), gvisor_key(spec.release, spec.machine)
     relay = Path(__file__).with_name("node_api_relay.py").read_text(encoding="utf-8")
     hosts = "".join(f"{address} {host}\n" for address, host in relay_addresses(spec.names).items())
     return f"""#!/bin/bash

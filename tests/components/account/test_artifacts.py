@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from components.artifacts import Artifacts, ArtifactsArgs, gvisor_key, read_statement
+from components.artifacts import Artifacts, ArtifactsArgs, read_statement
 from components.iam_documents import document
+from ringfence.artifacts import gvisor_key
 from ringfence.iam.request import Principal
 
 BUCKET = "arn:aws:s3:::ringfence-test-artifacts-111122223333-us-east-1"
