@@ -91,6 +91,9 @@ def _cross_check(settings: Settings, where: str) -> list[Problem]:
     if settings.sandbox_max_spot_nodes + settings.sandbox_max_on_demand_nodes == 0:
         remedy = "raise sandboxMaxSpotNodes or sandboxMaxOnDemandNodes"
         found.append(Problem(where, "sandboxMaxSpotNodes", "leaves no node for any sandbox", remedy))
+    if not settings.cluster_admins and not settings.kubeconfig:
+        remedy = "name the roles that administer the cluster, the one that runs Pulumi included"
+        found.append(Problem(where, "clusterAdmins", "nobody could ever administer the cluster", remedy))
     if settings.sandbox_min_on_demand_nodes > settings.sandbox_max_on_demand_nodes:
         remedy = f"lower it to {settings.sandbox_max_on_demand_nodes}, or raise sandboxMaxOnDemandNodes"
         found.append(Problem(where, "sandboxMinOnDemandNodes", "is above sandboxMaxOnDemandNodes", remedy))

@@ -10,7 +10,8 @@ from ringfence.settings import load
 
 
 def settings(**extra: object):
-    return load({"accountId": "123456789012"} | extra, "dev")
+    good = {"accountId": "123456789012", "clusterAdmins": ["arn:aws:iam::123456789012:role/operators"]}
+    return load(good | extra, "dev")
 
 
 def test_lean_costs_at_most_125_and_production_at_most_330_a_month():

@@ -14,7 +14,8 @@ from ringfence.settings import load, load_stack
 from ringfence.settings.project_file import declared
 
 ROOT = Path(__file__).parents[2]
-GOOD = {"ringfence:accountId": "123456789012"}
+ADMINS = ["arn:aws:iam::123456789012:role/operators"]
+GOOD = {"ringfence:accountId": "123456789012", "ringfence:clusterAdmins": ADMINS}
 
 
 def keys_of(error: InputError) -> set[str]:
@@ -28,7 +29,7 @@ def test_pulumi_yaml_declares_every_key_with_type_description_and_default():
         assert "default" in entry or key == "accountId"
 
 
-def test_the_account_alone_is_enough():
+def test_the_account_and_its_administrators_are_enough():
     settings = load(GOOD, "dev")
     assert (settings.environment, settings.profile, settings.system_nodes) == ("dev", "lean", 1)
 
@@ -47,7 +48,7 @@ def test_values_arrive_as_text_from_the_engine():
 
 
 def test_an_account_id_with_a_leading_zero_stays_text():
-    assert load({"ringfence:accountId": "012345678901"}, "dev").account_id == "012345678901"
+    assert load(GOOD | {"ringfence:accountId": "012345678901"}, "dev").account_id == "012345678901"
 
 
 @pytest.mark.parametrize(
@@ -89,8 +90,8 @@ def test_no_sandbox_node_at_all_is_refused():
 
 def test_a_placeholder_account_is_refused_on_aws_and_accepted_on_the_embedded_target():
     with pytest.raises(InputError, match="placeholder"):
-        load({"ringfence:accountId": "000000000000"}, "dev")
-    assert load({"ringfence:accountId": "000000000000", "ringfence:target": "embedded"}, "local")
+        load(GOOD | {"ringfence:accountId": "000000000000"}, "dev")
+    assert load(GOOD | {"ringfence:accountId": "000000000000", "ringfence:target": "embedded"}, "local")
 
 
 def test_a_misspelt_key_names_the_nearest():
@@ -109,6 +110,11 @@ def test_an_encrypted_setting_is_refused_rather_than_shown():
     assert "ciphertext" not in str(caught.value)
 
 
+def test_a_cluster_that_nobody_administers_is_refused():
+    with pytest.raises(InputError, match="nobody could ever administer"):
+        load(GOOD | {"ringfence:clusterAdmins": []}, "dev")
+
+
 SIX_MISTAKES = """config:
   ringfence:accountId: "12"
   ringfence:profile: huge
@@ -116,6 +122,7 @@ SIX_MISTAKES = """config:
   ringfence:availabilityZones: [eu-west-1a, us-east-1b]
   ringfence:vaultReplicas: 2
   ringfence:regoin: us-east-1
+  ringfence:clusterAdmins: ["arn:aws:iam::123456789012:role/operators"]
 """
 
 

@@ -1,0 +1,184 @@
+"""One environment, composed: which component gets what from which. The order below is the order of dependence."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_kubernetes as k8s
+
+from components.artifacts import Artifacts, ArtifactsArgs
+from components.audit_trail import AuditTrail, AuditTrailArgs
+from components.broker_access import BrokerAccess, BrokerAccessArgs
+from components.budget import Budget, BudgetArgs
+from components.cluster import SERVICE_CIDR, Cluster, ClusterArgs, SystemNodes
+from components.cluster_dns import ClusterDns, ClusterDnsArgs
+from components.log_store import LogStore, LogStoreArgs
+from components.network import ExistingVpc, Network, NetworkArgs
+from components.sandbox import Sandbox, SandboxArgs
+from components.tool_boundary import ToolBoundary, ToolBoundaryArgs
+from components.tool_role import ToolRole, ToolRoleArgs
+from ringfence.catalog import Catalog
+from ringfence.settings import Settings, zoned
+
+
+class Environment:
+    """Everything that one stack stands up, from its settings and its catalog.
+
+    Attributes are the components, for outputs and for programs that add their own resources beside them.
+    """
+
+    def __init__(self, settings: Settings, catalog: Catalog):
+        self.settings = settings
+        self.catalog = catalog
+        self.names = settings.names
+        self._on_aws = pulumi.ResourceOptions(provider=self._aws_provider())
+        self._watch()
+        self._connect()
+        self._run()
+        self._grant()
+        self._fence()
+
+    def _aws_provider(self) -> aws.Provider:
+        """One region and one account; credentials of another account are refused by the provider."""
+        return aws.Provider("aws", region=self.settings.region, allowed_account_ids=[self.settings.account_id])
+
+    def _kubernetes_provider(self) -> k8s.Provider:
+        """The stack's own cluster, or the one that the settings name; the embedded target's comes from KUBECONFIG."""
+        if self.settings.target == "embedded":
+            return k8s.Provider("kubernetes", kubeconfig=self.settings.kubeconfig or None)
+        return k8s.Provider("kubernetes", kubeconfig=self.settings.kubeconfig or self.cluster.kubeconfig)
+
+    def _watch(self) -> None:
+        """Records first: what comes after is logged from its first second."""
+        settings = self.settings
+        self.budget = Budget(
+            "budget", BudgetArgs(self.names, Decimal(settings.monthly_budget_usd), settings.alert_emails), self._on_aws
+        )
+        self.logs = LogStore(
+            "logs",
+            LogStoreArgs(
+                self.names,
+                audit_days=settings.audit_retention_days,
+                application_days=settings.application_retention_days,
+                network_days=settings.network_retention_days,
+                alarm_topic_arn=self.budget.topic_arn,
+            ),
+            self._on_aws,
+        )
+        self.audit = AuditTrail(
+            "audit",
+            AuditTrailArgs(
+                self.names,
+                lock_mode=settings.audit_lock_mode,
+                lock_days=settings.audit_lock_days,
+                keep=settings.deletion_protection,
+            ),
+            self._on_aws,
+        )
+        self.artifacts = Artifacts("artifacts", ArtifactsArgs(self.names, settings.deletion_protection), self._on_aws)
+
+    def _connect(self) -> None:
+        settings = self.settings
+        self.network = Network(
+            "network",
+            NetworkArgs(
+                self.names,
+                zones=settings.availability_zones,
+                dns_allowed_domains=settings.dns_allowed_domains,
+                flow_log_group_arn=self.logs.group_arns["vpc-flow"],
+                dns_log_group_arn=self.logs.group_arns["dns"],
+                vpc_cidr=settings.vpc_cidr,
+                nat=settings.nat,
+                nat_gateways="per-zone" if settings.profile == "production" else "single",
+                interface_endpoints=settings.interface_endpoints,
+                network_firewall=settings.network_firewall,
+                firewall_log_group=self.logs.group_names["proxy"],
+                existing=self._existing_vpc(),
+            ),
+            pulumi.ResourceOptions.merge(self._on_aws, pulumi.ResourceOptions(depends_on=[self.logs])),
+        )
+
+    def _existing_vpc(self) -> ExistingVpc | None:
+        settings = self.settings
+        if not settings.existing_vpc_id:
+            return None
+        return ExistingVpc(
+            settings.existing_vpc_id,
+            settings.vpc_cidr,
+            zoned(settings.existing_public_subnets),
+            zoned(settings.existing_system_subnets),
+            zoned(settings.existing_sandbox_subnets),
+            zoned(settings.existing_system_route_tables),
+            zoned(settings.existing_sandbox_route_tables),
+        )
+
+    def _run(self) -> None:
+        settings = self.settings
+        self.cluster = Cluster(
+            "cluster",
+            ClusterArgs(
+                self.names,
+                vpc_id=self.network.vpc_id,
+                subnet_ids=self.network.system_subnet_ids,
+                log_group=self.logs.groups["cluster"],
+                admin_principal_arns=settings.cluster_admins,
+                public_access_cidrs=settings.cluster_public_access_cidrs,
+                deletion_protection=settings.deletion_protection,
+                system_nodes=SystemNodes(settings.system_nodes, (settings.system_node_type,)),
+            ),
+            self._on_aws,
+        )
+        self._on_both = pulumi.ResourceOptions(providers=[self._on_aws.provider, self._kubernetes_provider()])
+        self.dns = ClusterDns(
+            "dns",
+            ClusterDnsArgs(
+                self.names, self.cluster.cluster_name, settings.vpc_cidr, SERVICE_CIDR, self.cluster.system_node_group
+            ),
+            self._on_both,
+        )
+
+    def _grant(self) -> None:
+        self.boundary = ToolBoundary("tools", ToolBoundaryArgs(self.names), self._on_aws)
+        self.tool_roles = {
+            tool.name: ToolRole(
+                tool.name,
+                ToolRoleArgs(self.names, tool),
+                pulumi.ResourceOptions.merge(self._on_aws, pulumi.ResourceOptions(depends_on=[self.boundary])),
+            )
+            for tool in self.catalog.tools
+        }
+        self.broker = BrokerAccess(
+            "broker",
+            BrokerAccessArgs(
+                self.names,
+                self.cluster.cluster_name,
+                tuple(tool.name for tool in self.catalog.tools),
+                cluster_ready=(self.cluster.cluster,),
+            ),
+            self._on_aws,
+        )
+
+    def _fence(self) -> None:
+        settings = self.settings
+        own = f"{settings.account_id}.dkr.ecr.{settings.region}.amazonaws.com"
+        self.sandbox = Sandbox(
+            "sandbox",
+            SandboxArgs(
+                self.names, settings.allowed_registries or (own,), max_concurrent=settings.sandbox_max_concurrent
+            ),
+            self._on_both,
+        )
+
+    def export(self) -> None:
+        """The stack's outputs: what an operator or another stack needs to find the environment; nothing secret."""
+        pulumi.export("accountId", self.settings.account_id)
+        pulumi.export("region", self.settings.region)
+        pulumi.export("clusterName", self.cluster.cluster_name)
+        pulumi.export("clusterEndpoint", self.cluster.endpoint)
+        pulumi.export("vpcId", self.network.vpc_id)
+        pulumi.export("auditBucket", self.audit.bucket)
+        pulumi.export("toolRoleArns", {name: role.role_arn for name, role in self.tool_roles.items()})
+        pulumi.export("brokerRoleArn", self.broker.role_arn)
+        pulumi.export("alertTopicArn", self.budget.topic_arn)
