@@ -27,7 +27,7 @@ UV_REQUIREMENTS = Path(__file__).resolve().parent / "toolchain" / "uv" / "requir
 PYTHONS = ((3, 11), (3, 14))
 # The oldest uv whose `pip sync --require-hashes` and `venv --clear` are as used here.
 OLDEST_UV = (0, 8, 0)
-# How often a waiting run says so, in seconds.
+# How often a run that waits, or works, says so, in seconds.
 WAIT_S = 5.0
 # pip's settings, and uv's variables for them: uv doesn't read pip's. The separator is that of uv's lists.
 PIP_TO_UV = {
@@ -273,7 +273,7 @@ def make_venv(root: Path, environ: Mapping[str, str]) -> None:
             )
         python = str(venv / "bin" / "python")
         say("installing the packages of requirements.lock", started)
-        sync = [*uv, "pip", "sync", "--require-hashes", *options, "--python", python]
+        sync = [*uv, "pip", "sync", "--quiet", "--require-hashes", *options, "--python", python]
         _step([*sync, str(root / "requirements.lock")], quiet, started)
         editable = [*uv, "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", *options, "--python", python]
         _step([*editable, "--editable", str(root)], quiet, started)
@@ -284,11 +284,22 @@ def make_venv(root: Path, environ: Mapping[str, str]) -> None:
 
 
 def _step(command: list[str], environ: Mapping[str, str], started: float) -> None:
-    """Runs one step with its own progress shown. Raises SetupError."""
+    """Runs one step; says every few seconds that it still runs. Raises SetupError."""
     try:
-        code = subprocess.run(command, stdin=subprocess.DEVNULL, env=dict(environ), check=False).returncode
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=dict(environ))
     except OSError as error:
         raise SetupError(f"{command[0]}: {error}") from None
+    try:
+        while True:
+            try:
+                code = process.wait(WAIT_S)
+                break
+            except subprocess.TimeoutExpired:
+                say("still at it", started)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
     if code:
         raise SetupError(
             f"`uv {' '.join(command[1:3])}` failed with exit code {code} after {time.monotonic() - started:.0f}s\n"

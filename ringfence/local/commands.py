@@ -13,15 +13,11 @@ from typing import Any
 
 import click
 
-from ringfence.catalog import load as load_catalog
-from ringfence.cost.estimate import estimate, summary_line
 from ringfence.errors import RingfenceError
 from ringfence.local import doctor as doctor_module
 from ringfence.local import services, shell
 from ringfence.local.console import Clock, show_changes
 from ringfence.local.lifecycle import Embedded, find_project, home_of
-from ringfence.settings import load_stack
-from ringfence.settings.loader import stack_file
 
 
 def _common(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,6 +46,11 @@ def _embedded(project: Path, stack: str, verbose: bool = False, quiet: bool = Fa
 
 
 def _cost_line(project: Path, stack: str) -> str:
+    # Imported here and in `up`: the other commands should start fast, and stop things whatever the settings say.
+    from ringfence.catalog import load as load_catalog
+    from ringfence.cost.estimate import estimate, summary_line
+    from ringfence.settings import load_stack
+
     settings = load_stack(project, stack)
     catalog = load_catalog(project / settings.catalog_path)
     return summary_line(estimate(settings, sum(len(tool.egress.domains) for tool in catalog.tools)))
@@ -63,6 +64,8 @@ def up(project: Path, stack: str, verbose: bool) -> None:
 
     Runs again at any time: it makes only what is missing or different, also after an interrupted run or a reboot.
     """
+    from ringfence.settings import load_stack, stack_file
+
     embedded = _embedded(project, stack, verbose)
     ours = stack_file(embedded.project_dir, stack).exists()
     if ours:

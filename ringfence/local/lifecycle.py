@@ -105,7 +105,8 @@ class Embedded:
             with Watch(self.clock, self._verbose) as watch:
                 result = engine.up(refresh=refresh, args=args, on_event=watch.on_event)
             result.check()
-            resources = engine.resources()
+            # Pulumi's own entries, the stack and the providers, are no part of the environment.
+            resources = [entry for entry in engine.resources() if not entry["type"].startswith("pulumi:")]
             record = {
                 "incarnation": now,
                 "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

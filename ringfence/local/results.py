@@ -10,6 +10,8 @@ from typing import Any
 
 from ringfence.errors import RingfenceError
 
+# Said for each embedded provider at each start: that it is found on PATH is as it should be.
+EXPECTED = "using pulumi-resource-"
 # How much of the engine's text goes into an error message.
 TAIL_LINES = 40
 
@@ -120,11 +122,14 @@ class Result:
 
     @cached_property
     def diagnostics(self) -> tuple[tuple[str, str], ...]:
-        """(severity, message) of each diagnostic but debug output."""
+        """(severity, message) of each diagnostic, without debug output and what is expected on the embedded target."""
         return tuple(
             (event["severity"], event["message"].strip())
             for outer in self.events
-            if (event := outer.get("diagnosticEvent")) and event["severity"] != "debug" and not event.get("ephemeral")
+            if (event := outer.get("diagnosticEvent"))
+            and event["severity"] != "debug"
+            and not event.get("ephemeral")
+            and not event["message"].startswith(EXPECTED)
         )
 
     @property

@@ -1,0 +1,20 @@
+# Every target sets up Python first (ringfence/local/bootstrap.py: a fraction of a second once done).
+PYTHON ?= python3
+SETUP = $(PYTHON) ringfence/local/bootstrap.py
+RINGFENCE = .venv/bin/ringfence
+PYTEST = .venv/bin/pytest
+
+.PHONY: up preview review status env down test e2e bench doctor lint setup
+
+up: setup ; @$(RINGFENCE) up $(ARGS)
+preview: setup ; @$(RINGFENCE) preview $(ARGS)
+review: setup ; @$(RINGFENCE) review $(ARGS)
+status: setup ; @$(RINGFENCE) status $(ARGS)
+env: setup ; @$(RINGFENCE) env $(ARGS)
+down: setup ; @$(RINGFENCE) down $(ARGS)
+test: setup ; @$(PYTEST) -m "not e2e" $(ARGS)
+e2e: setup ; @$(PYTEST) -m e2e $(ARGS)
+bench: setup ; @.venv/bin/python bench/run.py $(ARGS)
+doctor: setup ; @$(RINGFENCE) doctor $(ARGS)
+lint: setup ; @.venv/bin/ruff check . && .venv/bin/ruff format --check .
+setup: ; @$(SETUP)
