@@ -1,6 +1,6 @@
 # Every target sets up Python first (ringfence/local/bootstrap.py: a fraction of a second once done).
-PYTHON ?= python3
-SETUP = $(PYTHON) ringfence/local/bootstrap.py
+PYTHON ?= $(shell test -x .venv/bin/python && echo .venv/bin/python || echo python3)
+SETUP = $(PYTHON) -IS ringfence/local/bootstrap.py
 RINGFENCE = .venv/bin/ringfence
 PYTEST = .venv/bin/pytest
 
