@@ -184,15 +184,15 @@ def _slot_problems(where: str, subject: str, block: Block) -> list[Problem]:
         if slot not in known:
             found.append(Problem(where, key, "is no kind of grant", f"use one of {', '.join(sorted(known))}"))
         elif Slot(slot) not in _SINGLE and not isinstance(value, dict):
-            found.append(Problem(where, key, "must map names to grants", "make the block anew: ringfence grants update"))
+            found.append(
+                Problem(where, key, "must map names to grants", "make the block anew: ringfence grants update")
+            )
     return found
 
 
 def _lines(text: str, subjects: Iterable[str]) -> dict[str, int]:
     wanted = {f"{json.dumps(subject, ensure_ascii=False)}: {{": subject for subject in subjects}
-    return {
-        wanted[line.strip()]: number for number, line in enumerate(text.splitlines(), 1) if line.strip() in wanted
-    }
+    return {wanted[line.strip()]: number for number, line in enumerate(text.splitlines(), 1) if line.strip() in wanted}
 
 
 def render(content: Content) -> str:

@@ -140,5 +140,3 @@ def _no_baseline(problem: str) -> str:
 def stack_of(environment: Mapping[str, str] = os.environ) -> str:
     """The stack that the engine runs a pack for."""
     return environment.get("PULUMI_STACK", "").rsplit("/", 1)[-1]
-
-

@@ -74,7 +74,9 @@ def as_html(report: Report) -> str:
         )
         sections.append(f"<h2>Granted but not used</h2><ul>{items}</ul>")
     if report.unread:
-        sections.append("<h2>Not read</h2><ul>" + "".join(f"<li>{escape(item)}</li>" for item in report.unread) + "</ul>")
+        sections.append(
+            "<h2>Not read</h2><ul>" + "".join(f"<li>{escape(item)}</li>" for item in report.unread) + "</ul>"
+        )
     versions = ", ".join(f"{name} {version}" for name, version in sorted(report.versions.items()))
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
@@ -82,7 +84,7 @@ def as_html(report: Report) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(report.title)}</title><style>{_STYLE}</style></head><body><main>"
-        f"<h1>{escape(report.title)}</h1><p class=\"lead\">{escape(headline(report))}</p>"
+        f'<h1>{escape(report.title)}</h1><p class="lead">{escape(headline(report))}</p>'
         f'<p class="mute">{escape(report.baseline)} → {escape(report.candidate)}, {report.day.isoformat()}. '
         f"Data: {escape(versions)}.</p>{''.join(sections)}</main></body></html>\n"
     )

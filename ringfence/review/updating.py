@@ -11,6 +11,8 @@ from ringfence.catalog.model import Catalog, Tool
 from ringfence.errors import InputError, Problem
 from ringfence.iam.tool_documents import tool_documents
 from ringfence.names import Names
+from ringfence.review.changes import Change
+from ringfence.review.compare import compare
 from ringfence.review.facts import Fact, Slot, Surface
 from ringfence.review.lockfile import (
     REVIEW_INTERVAL,
@@ -21,6 +23,9 @@ from ringfence.review.lockfile import (
     catalogue_versions,
     grants_of,
 )
+
+# Name of a tool role's inline policy.
+TOOL_POLICY = "grants"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ def catalog_facts(catalog: Catalog, names: Names) -> list[Fact]:
         found.append(Fact(subject, Slot.EXISTS, "", True, source))
         found.append(Fact(subject, Slot.TRUST, "", json.loads(made.trust), source))
         if made.policy is not None:
-            found.append(Fact(subject, Slot.INLINE, made.role_name, json.loads(made.policy), source))
+            found.append(Fact(subject, Slot.INLINE, TOOL_POLICY, json.loads(made.policy), source))
     return found
 
 
@@ -107,3 +112,45 @@ def _block(
         ),
         [],
     )
+
+
+def catalog_differences(lock: Lockfile, catalog: Catalog) -> tuple[list[Change], list[str]]:
+    """Where the lockfile and the catalog's tools disagree: grants either way by meaning, and what else differs."""
+    names = lock.content.environment.names()
+    facts = catalog_facts(catalog, names)
+    subjects = {fact.subject for fact in facts}
+    changes = list(compare(lock.surface, lock.surface.with_facts(facts), subjects))
+    told: list[str] = []
+    for tool in catalog.tools:
+        subject = f"role/{names.tool_role(tool.name)}"
+        block = lock.block(subject)
+        if block is None:
+            told.append(f"tool {tool.name} ({tool.source.file}:{tool.source.line}) has no approved grants")
+            continue
+        if not tool.grants and lock.surface.of_slot(subject, Slot.INLINE):
+            told.append(f"tool {tool.name} grants nothing, but the lockfile approves a policy for {subject}")
+        for key, declared, approved in (
+            ("owner", tool.owner, block.owner),
+            ("justification", tool.justification, block.justification),
+            ("reviewDate", tool.review_date, block.review_date),
+        ):
+            if declared != approved:
+                told.append(f"{key} of tool {tool.name} is {declared} in the catalog, {approved} in the lockfile")
+    for subject, block in lock.content.grants.items():
+        if block.tool and subject not in subjects:
+            told.append(f"{subject} is approved for the tool {block.tool}, which the catalog does not declare")
+    return changes, told
+
+
+def without_preview(previous: Lockfile | None, catalog: Catalog, names: Names) -> Surface:
+    """What the lockfile already has, with the tools' own grants as the catalog declares them now."""
+    facts = catalog_facts(catalog, names)
+    declared = {fact.subject for fact in facts}
+    held = previous.surface.facts.values() if previous else ()
+    tools = {name for name, block in previous.content.grants.items() if block.tool} if previous else set()
+    kept = [
+        fact
+        for fact in held
+        if fact.subject not in tools - declared and not (fact.subject in declared and fact.slot is Slot.INLINE)
+    ]
+    return Surface.of("catalog", [*kept, *facts])

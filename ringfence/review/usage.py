@@ -14,7 +14,12 @@ from ringfence.review.documents import principal_set
 from ringfence.review.facts import PRINCIPAL_KINDS, Slot, Surface, kind_of, last_part
 
 # Event sources whose name isn't the service prefix of the actions.
-_PREFIXES = {"monitoring": "cloudwatch", "email": "ses", "tagging": "tag", "elasticloadbalancing": "elasticloadbalancing"}
+_PREFIXES = {
+    "monitoring": "cloudwatch",
+    "email": "ses",
+    "tagging": "tag",
+    "elasticloadbalancing": "elasticloadbalancing",
+}
 # Events that are named otherwise than the action that allows them. Source: Service Authorization Reference.
 _ACTIONS = {
     "s3:headobject": "s3:getobject",
@@ -59,7 +64,7 @@ def read(last_accessed: Iterable[Path], events: Iterable[Path]) -> dict[str, Usa
     for path in last_accessed:
         data = _json(path)
         if not isinstance(data, Mapping):
-            raise InputError([Problem(str(path), "", "maps no principals", "write {\"<role ARN>\": <answer>, …}")])
+            raise InputError([Problem(str(path), "", "maps no principals", 'write {"<role ARN>": <answer>, …}')])
         for name, answer in data.items():
             _add_answer(found.setdefault(_subject(str(name)), Usage()), answer)
     for path in events:
@@ -72,7 +77,9 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError([Problem(str(path), "", f"is not readable JSON: {error}", "pass the file as AWS gave it")]) from error
+        raise InputError(
+            [Problem(str(path), "", f"is not readable JSON: {error}", "pass the file as AWS gave it")]
+        ) from error
 
 
 def _events(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -83,7 +90,9 @@ def _events(path: Path) -> Iterator[Mapping[str, Any]]:
         else:
             data = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError([Problem(str(path), "", f"is not readable JSON: {error}", "pass CloudTrail records")]) from error
+        raise InputError(
+            [Problem(str(path), "", f"is not readable JSON: {error}", "pass CloudTrail records")]
+        ) from error
     records = data.get("Records", [data]) if isinstance(data, Mapping) else data
     for record in records if isinstance(records, list) else []:
         if isinstance(record, Mapping):

@@ -164,9 +164,7 @@ GUARDRAILS = (
         _GROUPS,
         _runtime_class,
     ),
-    Guardrail(
-        "sandbox-pod-no-host-access", "pods", _ESCAPE, "take the host setting out", _GROUPS, _host_access
-    ),
+    Guardrail("sandbox-pod-no-host-access", "pods", _ESCAPE, "take the host setting out", _GROUPS, _host_access),
     Guardrail(
         "sandbox-pod-no-token",
         "pods",

@@ -98,7 +98,9 @@ def _bucket_encryption(resources: Sequence[Resource]) -> Iterator[tuple[Resource
 
 
 def _uses_kms(resource: Resource) -> bool:
-    defaults = [at(rule, "applyServerSideEncryptionByDefault", "sseAlgorithm") for rule in entries(resource.get("rules"))]
+    defaults = [
+        at(rule, "applyServerSideEncryptionByDefault", "sseAlgorithm") for rule in entries(resource.get("rules"))
+    ]
     return any(isinstance(value, str) and value.startswith("aws:kms") for value in defaults)
 
 
