@@ -18,7 +18,7 @@ QUOTA_NAME = "invocation"
 LIMIT_RANGE_NAME = "invocation"
 # Pod Security's version is pinned so that a cluster upgrade doesn't change what is refused unseen.
 POD_SECURITY_LEVEL = "restricted"
-POD_SECURITY_VERSION = "v1.34"
+POD_SECURITY_VERSION = "v1.36"
 POD_SECURITY_LABELS: Mapping[str, str] = {
     f"pod-security.kubernetes.io/{mode}{suffix}": value
     for mode in ("enforce", "audit", "warn")
