@@ -13,7 +13,7 @@ from typing import Any
 from ringfence.local.providers.aws import checking, registry
 from ringfence.local.providers.aws.cloud import Cloud, refuse_remote
 from ringfence.local.providers.aws.resource import Resource, Values, is_gone
-from ringfence.local.providers.aws.schema import differences, same, with_defaults
+from ringfence.local.providers.aws.schema import completed, differences, known_part, same, with_defaults
 from ringfence.local.providers.base import (
     CheckFailure,
     DiffResult,
@@ -136,21 +136,17 @@ class AwsBackend:
         with cloud.creating(urn, inputs, self._seen[urn]), _spoken(resource):
             id_, described = resource.create(cloud, inputs)
             self._remember(urn, id_)
-            state = {name: value for name, value in expected.items() if not contains_unknown(value)} | inputs
-            state |= {name: value for name, value in resource.state_of(described).items() if name not in inputs}
+            declared = with_defaults(resource.props, inputs)
+            state = completed(resource.props, declared, known_part(expected) | resource.state_of(described))
             state |= resource.derived(cloud, id_, state)
             with _partial(resource, cloud, id_, state):
                 described = resource.wait(cloud, id_, state, described)
-                state |= {name: value for name, value in resource.state_of(described).items() if name not in inputs}
+                state = completed(resource.props, declared, state | resource.state_of(described))
                 resource.complete(cloud, id_, state)
                 if resource.tagging and not resource.tagging.create and inputs.get("tags"):
                     resource.update_tags(cloud, id_, state, {}, inputs["tags"])
                 if resource.read_after_create:
-                    state |= {
-                        name: value
-                        for name, value in (resource.read(cloud, id_, state) or {}).items()
-                        if name not in inputs
-                    }
+                    state = completed(resource.props, declared, state | (resource.read(cloud, id_, state) or {}))
         return id_, state | ({"tagsAll": inputs.get("tags", {})} if resource.tagging else {})
 
     def read(self, type_: str, urn: str, id_: str, inputs: Values, outputs: Values) -> ReadResult | None:
@@ -171,11 +167,11 @@ class AwsBackend:
         for name, prop in resource.props.items():
             declared = inputs.get(name)
             value = outputs.get(name) if prop.write_only and name not in live else live.get(name)
-            if declared is not None and not contains_unknown(declared) and same(prop, value, declared):
+            kept = declared is not None and not contains_unknown(declared) and same(prop, value, declared)
+            if kept:
+                state |= completed({name: prop}, {name: declared}, {name: value})
                 value = declared
-            if value is None:
-                value = prop.default
-            if value is not None:
+            elif (value := prop.default if value is None else value) is not None:
                 state[name] = value
             if declared is not None or (not prop.computed and value is not None and not same(prop, value, None)):
                 seen[name] = value
@@ -189,7 +185,7 @@ class AwsBackend:
         resource = registry.find(type_)
         self._remember(urn, id_)
         changed = frozenset(str(path[0]) for path, _ in differences(resource.props, old_outputs, news))
-        state = old_outputs | with_defaults(resource.props, news)
+        state = completed(resource.props, with_defaults(resource.props, news), old_outputs)
         for name in resource.props:
             if name in old_outputs and news.get(name) is None and not resource.props[name].computed:
                 if resource.props[name].default is None:

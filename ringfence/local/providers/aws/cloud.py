@@ -130,6 +130,10 @@ class Cloud:
         digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         return self._marking(CREATE_HEADER, f"{urn};{digest};{','.join(sorted(known_ids))}")
 
+    def creation_digest(self) -> str:
+        """A token for APIs that want one of their own: the same for a repeated creation, another for every other."""
+        return hashlib.sha256(self._call.value.encode()).hexdigest()[:32]
+
     def deleting(self, urn: str) -> Any:
         """While open, this thread's calls say which resource they delete, so that its remembered creations are forgotten."""
         return self._marking(DELETE_HEADER, urn)

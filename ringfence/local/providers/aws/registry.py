@@ -12,15 +12,40 @@ from ringfence.local.providers.aws import (
     ec2_network,
     ec2_routing,
     ec2_security,
+    eks,
+    governance,
     iam,
     kms,
     logs,
+    networkfirewall,
+    route53,
+    route53resolver,
     s3,
+    sns,
+    stores,
 )
 from ringfence.local.providers.aws.resource import Resource
 from ringfence.local.providers.base import ProviderError
 
-_MODULES = (cloudwatch, ec2_acl, ec2_compute, ec2_network, ec2_routing, ec2_security, iam, kms, logs, s3)
+_MODULES = (
+    cloudwatch,
+    ec2_acl,
+    ec2_compute,
+    ec2_network,
+    ec2_routing,
+    ec2_security,
+    eks,
+    governance,
+    iam,
+    kms,
+    logs,
+    networkfirewall,
+    route53,
+    route53resolver,
+    s3,
+    sns,
+    stores,
+)
 
 
 @cache

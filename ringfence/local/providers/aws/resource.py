@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from ringfence.local.providers.aws.cloud import Cloud
-from ringfence.local.providers.aws.schema import Case, Props, from_api, to_api, with_defaults
+from ringfence.local.providers.aws.schema import Case, Props, from_api, to_api, with_defaults, with_unknowns
 from ringfence.local.providers.base import UNKNOWN, CheckFailure, ProviderError
 
 Values = dict[str, Any]
@@ -135,9 +135,7 @@ class Resource:
         state = with_defaults(self.props, inputs)
         for name in (*self.outputs, *self.known):
             state.setdefault(name, UNKNOWN)
-        for name, prop in self.props.items():
-            if prop.computed:
-                state.setdefault(name, UNKNOWN)
+        state = with_unknowns(self.props, state)
         state |= self.derived(cloud, "", state)
         if self.tagging:
             state["tagsAll"] = inputs.get("tags", {})
@@ -270,7 +268,7 @@ class Resource:
         cloud.call(self.service, self.delete_operation, **self.parameters(cloud, id_, state))
 
     def wait(self, cloud: Cloud, id_: str, state: Values, described: Values, limit: float = 600) -> Values:
-        """The API's object once its status is one of those that mean ready. Raises ProviderError on failure or after `limit` s."""
+        """The API's object once its status means ready. Raises ProviderError on failure, or after `limit` seconds."""
         if self.ready is None:
             return described
         path, fine, failed = self.ready

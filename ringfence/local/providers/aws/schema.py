@@ -136,6 +136,34 @@ def with_defaults(props: Props, values: Mapping[str, Any]) -> dict[str, Any]:
     return filled
 
 
+def with_unknowns(props: Props, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values`, and UNKNOWN for every absent property, nested ones included, that the API fills in."""
+    filled = dict(values)
+    for name, prop in props.items():
+        if prop.computed and name not in filled:
+            filled[name] = UNKNOWN
+        elif prop.kind == "object" and isinstance(filled.get(name), dict):
+            filled[name] = with_unknowns(prop.fields or {}, filled[name])
+    return filled
+
+
+def known_part(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` less what is UNKNOWN or holds something UNKNOWN."""
+    known = {name: known_part(value) if isinstance(value, dict) else value for name, value in values.items()}
+    return {name: value for name, value in known.items() if not contains_unknown(value)}
+
+
+def completed(props: Props, declared: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, Any]:
+    """`declared`, and from `live` everything else; inside declared objects, what the API fills in."""
+    whole = {**live, **declared}
+    for name, prop in props.items():
+        if prop.kind == "object" and isinstance(declared.get(name), dict) and isinstance(live.get(name), dict):
+            fields = prop.fields or {}
+            shown = {key: item for key, item in live[name].items() if key in declared[name] or fields[key].computed}
+            whole[name] = completed(fields, declared[name], shown)
+    return whole
+
+
 def canonical(prop: Prop, value: Any) -> Any:
     """One spelling for all values of `prop` that mean the same."""
     if value is None:
