@@ -72,7 +72,7 @@ def _check_string(inputs: dict[str, Any]) -> list[CheckFailure]:
             CheckFailure("lower", "every class of characters is off: turn on lower, upper, numeric or special")
         )
     least = sum(known.get(minimum, 0) for minimum, _ in CLASSES.values())
-    if "length" in known and isinstance(known["length"], int) and known["length"] < least:
+    if known.get("length", least) < least:
         reason = f"length {known['length']} is less than the sum of the minimums, {least}: make it at least {least}"
         failures.append(CheckFailure("length", reason))
     return failures
@@ -92,16 +92,16 @@ class RandomBackend:
             return news, [CheckFailure("", f"{type_} is not supported on the embedded target; {known} are")]
         inputs = {key: value for key, value in news.items() if value is not None}
         failures = []
-        if type_ in (PASSWORD, STRING):
-            if "number" in inputs:  # the deprecated name
-                inputs.setdefault("numeric", inputs.pop("number"))
-            inputs = _STRING_DEFAULTS | inputs
-            failures += _check_string(inputs)
         if type_ in _LENGTH_KEY:
             key = _LENGTH_KEY[type_]
             length = inputs.get(key)
             if length is not UNKNOWN and (not isinstance(length, int) or isinstance(length, bool) or length < 1):
                 failures.append(CheckFailure(key, f"{length!r} is no length: write a whole number of at least 1"))
+        if type_ in (PASSWORD, STRING):
+            if "number" in inputs:  # the deprecated name
+                inputs.setdefault("numeric", inputs.pop("number"))
+            inputs = _STRING_DEFAULTS | inputs
+            failures = failures or _check_string(inputs)
         return inputs, failures
 
     def diff(
