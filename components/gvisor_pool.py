@@ -16,7 +16,7 @@ from components.gvisor_user_data import NodeSpec, user_data
 from components.node_role import node_role
 from components.node_template import node_launch_template
 from ringfence.errors import InputError, Problem
-from ringfence.names import GVISOR_HANDLER, GVISOR_RUNTIME_CLASS, SANDBOX_NODE_LABEL, Names
+from ringfence.names import GVISOR_HANDLER, GVISOR_RUNTIME_CLASS, LABEL_DOMAIN, SANDBOX_NODE_LABEL, Names
 from ringfence.versions import EKS_VERSION, GVISOR_RELEASE
 
 SPOT, ON_DEMAND = "spot", "on-demand"
@@ -76,6 +76,11 @@ class GvisorPoolArgs:
         return {kind: size for kind, size in ((SPOT, self.spot), (ON_DEMAND, self.on_demand)) if size.maximum > 0}
 
 
+def autoscaler_tag(names: Names) -> str:
+    """Key of the tag by which the autoscaler knows the pool's Auto Scaling groups, and no others."""
+    return f"{LABEL_DOMAIN}/autoscaled-by/{names.base}"
+
+
 def _check(args: GvisorPoolArgs) -> None:
     problems = []
     if args.architecture not in _ARCHITECTURES:
@@ -98,9 +103,10 @@ def _check(args: GvisorPoolArgs) -> None:
 class GvisorPool(pulumi.ComponentResource):
     """Nodes for hostile code. Needs an AWS and a Kubernetes provider.
 
-    Makes: a node group per capacity type (spot, on-demand), tainted, scaled to zero by default; their launch template
-    with the user data of `gvisor_user_data`; their role; their security group and its rules, also the matching ones of
-    control plane and system nodes; the RuntimeClass `gvisor` with scheduling and overhead.
+    Makes: a node group per capacity type (spot, on-demand), tainted, scaled to zero by default, with the autoscaler's
+    tags on their Auto Scaling groups; their launch template with the user data of `gvisor_user_data`; their role; their
+    security group and its rules, also the matching ones of control plane, system nodes and proxy; the RuntimeClass
+    `gvisor` with scheduling and overhead.
     Protects against: sandboxes on an ordinary node, or ordinary pods beside sandboxes (taint, selector); a node without
     a verified gVisor being used (handler and label are written after the checksum, or never); a sandbox that reaches
     anything but the proxy and the named system ports even without a NetworkPolicy (security group); the node's
@@ -133,7 +139,7 @@ class GvisorPool(pulumi.ComponentResource):
         )  # fmt: skip
         self.node_group_names: dict[str, str] = {kind: names.name(f"sandbox-{kind}") for kind in args.sizes}
         for kind, size in args.sizes.items():
-            aws.eks.NodeGroup(
+            group = aws.eks.NodeGroup(
                 f"{name}-{kind}",
                 cluster_name=args.cluster_name,
                 node_group_name=self.node_group_names[kind],
@@ -157,8 +163,24 @@ class GvisorPool(pulumi.ComponentResource):
                     ignore_changes=["scalingConfig.desiredSize"],  # the autoscaler's
                 ),
             )  # fmt: skip
+            self._tell_autoscaler(kind, group)
         self._runtime_class()
         self.register_outputs({})
+
+    def _tell_autoscaler(self, kind: str, group: aws.eks.NodeGroup) -> None:
+        """An empty group has no node to learn from: tags say which label its nodes will have, and that it is ours."""
+        tags = {
+            "discovery": (autoscaler_tag(self._args.names), "owned"),
+            "label": (f"k8s.io/cluster-autoscaler/node-template/label/{SANDBOX_NODE_LABEL}", GVISOR_RUNTIME_CLASS),
+        }
+        scaling_group = group.resources.apply(lambda made: made[0].autoscaling_groups[0].name)
+        for what, (key, value) in tags.items():
+            aws.autoscaling.Tag(
+                f"{self._name}-{kind}-{what}",
+                autoscaling_group_name=scaling_group,
+                tag={"key": key, "value": value, "propagate_at_launch": False},
+                opts=pulumi.ResourceOptions(parent=self),
+            )
 
     def _runtime_class(self) -> None:
         k8s.node.v1.RuntimeClass(

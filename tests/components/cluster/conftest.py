@@ -25,6 +25,8 @@ def computed():
             return {"endpoint": "https://ABC.gr7.us-east-1.eks.amazonaws.com", "certificateAuthority": {"data": "Q0E="}}
         if type_ == "aws:ec2/launchTemplate:LaunchTemplate":
             return {"latestVersion": 7}
+        if type_ == "aws:eks/nodeGroup:NodeGroup":
+            return {"resources": [{"autoscalingGroups": [{"name": f"eks-{inputs['nodeGroupName']}-0a1b"}]}]}
         return {}
 
     return properties

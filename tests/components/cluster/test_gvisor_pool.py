@@ -50,6 +50,16 @@ def test_a_node_gets_the_label_from_its_boot_and_never_from_eks(made):
     assert all("labels" not in group.inputs for group in made().of_type(GROUP))
 
 
+def test_an_empty_group_tells_the_autoscaler_the_label_its_nodes_will_have(made):
+    tags = {(r["autoscalingGroupName"], r["tag"]["key"], r["tag"]["value"])
+            for r in made().of_type("aws:autoscaling/tag:Tag")}
+    label = "k8s.io/cluster-autoscaler/node-template/label/ringfence.dev/sandbox"
+    for kind in ("spot", "on-demand"):
+        group = f"eks-ringfence-test-sandbox-{kind}-0a1b"
+        assert (group, label, "gvisor") in tags
+        assert (group, "ringfence.dev/autoscaled-by/ringfence-test", "owned") in tags
+
+
 def test_a_capacity_type_without_nodes_is_not_made(made):
     recording = made(on_demand=PoolSize(0, 0), spot=PoolSize(1, 3))
     (group,) = recording.of_type(GROUP)
