@@ -250,6 +250,15 @@ def is_current(root: Path, version: str) -> bool:
     return recorded.strip() == stamp_of(root, version) and (root / ".venv" / "bin" / "python").exists()
 
 
+def _fits(venv: Path, version: str) -> bool:
+    """Whether `venv` has a Python of that version that is still there."""
+    try:
+        configuration = (venv / "pyvenv.cfg").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return f"version_info = {version}" in configuration and (venv / "bin" / "python").exists()
+
+
 def make_venv(root: Path, environ: Mapping[str, str]) -> None:
     """Makes or mends `.venv` below `root`. Raises SetupError."""
     started = time.monotonic()
@@ -265,8 +274,7 @@ def make_venv(root: Path, environ: Mapping[str, str]) -> None:
         (venv / "ringfence-stamp").unlink(missing_ok=True)
         quiet = uv_environment(environ)
         options = index_options(environ)
-        configuration = venv / "pyvenv.cfg"
-        if not configuration.exists() or f"version_info = {version}" not in configuration.read_text(encoding="utf-8"):
+        if not _fits(venv, version):
             say(f"making .venv with Python {version}", started)
             _step(
                 [*uv, "venv", "--quiet", "--clear", "--no-project", "--python", executable, str(venv)], quiet, started
