@@ -8,6 +8,7 @@ import click
 
 from ringfence.artifacts import gvisor_artifacts
 from ringfence.artifacts import mirror as copy_missing
+from ringfence.envoy_artifact import envoy_artifacts
 from ringfence.errors import RingfenceError
 from ringfence.settings.loader import load_stack
 
@@ -19,7 +20,7 @@ from ringfence.settings.loader import load_stack
 )
 @click.option(
     "--from", "folder", type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="folder that holds files by their keys (gvisor/RELEASE/MACHINE/gvisor.tar.bz2), for a machine without internet",
+    help="folder that holds files by their keys (e.g. gvisor/RELEASE/MACHINE/gvisor.tar.bz2), for a machine without internet",
 )  # fmt: skip
 def mirror(stack: str, project: Path, folder: Path | None) -> None:
     """Copy the releases that nodes install into the stack's bucket.
@@ -41,7 +42,7 @@ def mirror(stack: str, project: Path, folder: Path | None) -> None:
             f"the credentials are those of account {account}, but stack {stack} belongs to {settings.account_id}; "
             "use that account's credentials"
         )
-    artifacts = gvisor_artifacts()
+    artifacts = (*envoy_artifacts(), *gvisor_artifacts())
     sources = {item.key: folder / item.key for item in artifacts if folder and (folder / item.key).is_file()}
     copied = copy_missing(session.client("s3"), settings.names, artifacts, click.echo, sources)
     click.echo(f"{copied} copied, {len(artifacts) - copied} already there")

@@ -12,6 +12,7 @@ from moto import mock_aws
 
 from ringfence.artifacts import Artifact, gvisor_artifacts, mirror
 from ringfence.artifacts_commands import mirror as command
+from ringfence.envoy_artifact import envoy_artifacts
 from ringfence.errors import RingfenceError
 from ringfence.names import Names
 from ringfence.versions import GVISOR_RELEASE
@@ -82,13 +83,16 @@ def test_only_the_stacks_own_account_is_written(s3, tmp_path, owner, code):
     bucket = Names("ringfence", "test", owner, "us-east-1").bucket("artifacts")
     if bucket != BUCKET:
         s3.create_bucket(Bucket=bucket)
-    for item in gvisor_artifacts():  # there already, so that nothing is fetched
+    held = (*envoy_artifacts(), *gvisor_artifacts())
+    for item in held:  # there already, so that nothing is fetched
         s3.put_object(Bucket=bucket, Key=item.key, Metadata={"sha512": item.sha512})
     (tmp_path / "stacks").mkdir()
-    (tmp_path / "stacks/Pulumi.test.yaml").write_text(f"config:\n  ringfence:accountId: '{owner}'\n")
+    (tmp_path / "stacks/Pulumi.test.yaml").write_text(
+        f"config:\n  ringfence:accountId: '{owner}'\n  ringfence:clusterAdmins: ['arn:aws:iam::{owner}:role/ops']\n"
+    )
     result = CliRunner().invoke(command, ["-s", "test", "--project", str(tmp_path)])
     assert result.exit_code == code
     if code:
         assert isinstance(result.exception, RingfenceError) and "belongs to 210987654321" in str(result.exception)
     else:
-        assert "0 copied, 2 already there" in result.output
+        assert f"0 copied, {len(held)} already there" in result.output
