@@ -16,7 +16,7 @@ import os
 import re
 import tempfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -59,6 +59,9 @@ class Catalogue:
         # Encoded ARN formats; the strict ones allow no colon in what a placeholder of the last part stands for.
         self.formats = tuple(patterns.encode_template(template) for template in data["templates"])
         self.strict_formats = tuple(patterns.encode_template(template, strict=True) for template in data["templates"])
+        # The service that each format names in its third part; a placeholder there stands for any.
+        named = (template.split(":", 3)[2] for template in data["templates"])
+        self._named_services = tuple("" if "$" in service or "*" in service else service for service in named)
         self.multivalued: frozenset[str] = frozenset(data["multivalued"]) | _MULTIVALUED_GLOBALS
         self.boolean: frozenset[str] = frozenset(data["boolean"]) | _BOOLEAN_GLOBALS
         self._known_keys: frozenset[str] = frozenset(data["keys"])
@@ -136,14 +139,36 @@ class Catalogue:
             members.setdefault(taken, []).append(action)
         return {taken: self._set_of(actions) for taken, actions in members.items()}
 
-    def by_formats(self, actions: int) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """The actions that take a resource, as sets with the same ARN formats, each with the formats' numbers."""
+    def by_service(self, actions: int) -> dict[str, list[tuple[int, tuple[int, ...]]]]:
+        """The actions that take a resource: by the service that ARN formats name (empty for any), sets of actions with
+        the numbers of those formats."""
+        found: dict[str, list[tuple[int, tuple[int, ...]]]] = {}
         while actions:
             taken = self._shapes[(actions & -actions).bit_length() - 1][0]
-            sharing = self._sharing[taken]
-            if taken:
-                yield actions & sharing, taken
+            sharing = actions & self._sharing[taken]
+            for service in {self._named_services[number] for number in taken}:
+                named = tuple(number for number in taken if self._named_services[number] == service)
+                found.setdefault(service, []).append((sharing, named))
             actions &= ~sharing
+        return found
+
+    @cached_property
+    def _naming(self) -> dict[str, int]:
+        """The set of actions of which some ARN format names a service, by that service."""
+        members: dict[str, list[int]] = {}
+        for action, (taken, _) in enumerate(self._shapes):
+            for number in taken:
+                members.setdefault(self._named_services[number], []).append(action)
+        return {service: self._set_of(actions) for service, actions in members.items()}
+
+    def likely(self, actions: int, service: str) -> int:
+        """Those of the actions worth trying first: with an ARN format that names the service; else the first that
+        takes a resource."""
+        naming = actions & self._naming.get(service, 0)
+        if naming:
+            return naming
+        taking = actions & ~self._sharing.get((), 0)
+        return taking & -taking
 
     @cached_property
     def taking_star(self) -> int:

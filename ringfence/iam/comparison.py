@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ringfence.iam import patterns, variables
@@ -18,7 +18,8 @@ from ringfence.iam.rows import Row, Scope, Table, covers_pattern, subsumes, unca
 
 # Every action: a service, a colon, a name.
 _ACTION = f"{PART_ANY}{PART}:{ANY}{STAR}"
-# The name of an action that stands for all catalogued ones of a set.
+# Up to as many services are tried one by one; of more, first those that some resource reaches are found out.
+_FEW_SERVICES = 3
 _SEVERAL = "needs several values of {keys}, which hold one value at most"
 _SHAPE = "{action} takes no resource of this shape, according to the catalogue"
 _NAME = "only actions that the catalogue doesn't list are newly allowed"
@@ -210,7 +211,11 @@ class Comparison:
         if not any(variables.symbols_of(part) for part in view.parts()):
             yield from self._ask(view, fixed, principal, actions, name)
             return
-        positive = [view.main, *(part for layer in view.layers for part in layer)]
+        narrowed = view.without_opposed()
+        if narrowed is None:
+            return
+        view = narrowed
+        layers = [[view.main], *view.layers]
         loose = _View(
             variables.loosen(view.main),
             [[variables.loosen(part) for part in layer] for layer in view.layers],
@@ -220,13 +225,13 @@ class Comparison:
         if self._find_any(loose, fixed) is None:
             return
         found = False
-        for assignment in variables.assignments(positive, view.opposing, fixed, self.data.boolean, self.budget):
+        for assignment in variables.assignments(layers, view.opposing, fixed, self.data.boolean, self.budget):
             bound = view.bind(assignment)
             if bound is not None:
                 for hit in self._ask(bound, fixed | assignment, principal, actions, name):
                     found = True
                     yield hit
-        if not found and not variables.is_exact(positive, view.opposing):
+        if not found and not variables.is_exact(layers, view.opposing):
             raise Undecided("a policy variable meets patterns in a way that has no finite set of cases")
 
     def _find_any(self, view: _View, fixed: variables.Assignment) -> Found | None:
@@ -251,7 +256,10 @@ class Comparison:
             yield Hit(_request(self._name(actions), bare, fixed, principal))
             return
         if broad is not None:
-            yield from self._typed(view, question, fixed, principal, actions)
+            service = broad.resource.split(":", 3)[2] if broad.resource.count(":") > 2 else ""
+            likely = self.data.likely(actions, service)
+            for members in (likely, actions & ~likely):
+                yield from self._typed(view, question, fixed, principal, members)
         if bare is not None and actions & self.data.taking_star:
             yield Hit(_request(self._name(actions & self.data.taking_star), bare, fixed, principal))
         action = self._name(actions)
@@ -268,11 +276,30 @@ class Comparison:
         """Answers whose resource the catalogue gives for the action. Where a placeholder may hold a colon, a wildcard
         of a row to apply must stay within its part of the ARN: otherwise it would reach into the resource's own name."""
         by_parts = self._question(view.by_parts(), fixed, typed=True)
-        for members, numbers in self.data.by_formats(actions):
-            strict = tuple(self.data.strict_formats[number] for number in numbers)
-            found = question.ask(strict) or by_parts.ask(tuple(self.data.formats[number] for number in numbers))
-            if found is not None:
-                yield Hit(_request(self._name(members), found, fixed, principal))
+        formats = self.data.by_service(actions)
+        for service in self._services_reached(question, formats):
+            for members, numbers in formats[service]:
+                strict = tuple(self.data.strict_formats[number] for number in numbers)
+                found = question.ask(strict) or by_parts.ask(tuple(self.data.formats[number] for number in numbers))
+                if found is not None:
+                    yield Hit(_request(self._name(members), found, fixed, principal))
+
+    def _services_reached(self, question: Question, services: Collection[str]) -> Iterator[str]:
+        """Those of the services of which some ARN answers the question; the empty one, which stands for any, last."""
+        left = {service for service in services if service}
+        few = len(left) <= _FEW_SERVICES
+        while left:
+            if few:
+                yield left.pop()
+                continue
+            found = question.ask(tuple(_arn_of(service) for service in sorted(left)))
+            if found is None:
+                break
+            service = found.resource.split(":", 3)[2]
+            left.discard(service)
+            yield service
+        if "" in services:
+            yield ""
 
     def _untyped_values(
         self, view: _View, fixed: variables.Assignment, principal: Principal | None, actions: int, name: str
@@ -349,6 +376,14 @@ class _View:
         opposing = [bound for part in self.opposing if (bound := variables.bind(part, assignment))]
         return _View(main, layers, opposing, self.resourceless)
 
+    def without_opposed(self) -> _View | None:
+        """Without what an opposing row takes in whole; None when a row that must apply is taken in."""
+        main = variables.without_opposed(self.main, self.opposing)
+        kept = [[left for part in layer if (left := variables.without_opposed(part, self.opposing))] for layer in self.layers]
+        if main is None or not all(kept):
+            return None
+        return _View(main, kept, self.opposing, self.resourceless)
+
     def universe(self) -> tuple[str, ...]:
         """The shapes that a resource can have: an ARN, unless a row names something else."""
         listed = [pattern for part in self.parts() for pattern in part.resources]
@@ -384,6 +419,10 @@ class _View:
             [opaque(part) for part in self.opposing],
             self.resourceless,
         )
+
+
+def _arn_of(service: str) -> str:
+    return f"arn:aws{PART}:{service}:{PART}:{PART}:{STAR}"
 
 
 def _fixed(principal: Principal | None, view: _View) -> variables.Assignment:

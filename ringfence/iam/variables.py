@@ -12,10 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ringfence.iam import patterns
-from ringfence.iam.automaton import find
 from ringfence.iam.budget import Budget, Undecided
-from ringfence.iam.cells import Test, candidates
-from ringfence.iam.conditions import Atom
+from ringfence.iam.cells import Test, candidates, truth
+from ringfence.iam.conditions import Atom, implies
 from ringfence.iam.patterns import ANY, PART, PART_ANY, STAR
 from ringfence.iam.question import Part
 
@@ -59,13 +58,18 @@ def _bind_atom(item: Atom, values: dict[str, str | None]) -> Atom:
 
 
 def assignments(
-    positive: Sequence[Part], opposing: Sequence[Part], fixed: Assignment, boolean: frozenset[str], budget: Budget
+    layers: Sequence[Sequence[Part]],
+    opposing: Sequence[Part],
+    fixed: Assignment,
+    boolean: frozenset[str],
+    budget: Budget,
 ) -> Iterable[Assignment]:
-    """Values to try for every variable of the parts. fixed: keys whose value is given.
+    """Values to try for every variable of the parts. layers: of each, one part has to apply; opposing: none may; fixed:
+    keys whose value is given.
 
     Raises Undecided when there are over MAX_ASSIGNMENTS combinations.
     """
-    parts = [*positive, *opposing]
+    parts = [*(part for layer in layers for part in layer), *opposing]
     keys = sorted({patterns.variable_of(symbol)[0] for part in parts for symbol in symbols_of(part)})
     texts = " ".join(
         value for part in parts for value in [*part.resources, *(v for a in part.conditions for v in a.values)]
@@ -80,8 +84,10 @@ def assignments(
         if len(keys) > 1:
             found.update(dict.fromkeys(texts[0] for other, texts in fresh_of.items() if other != key))
         found[None] = None
-        found.update(dict.fromkeys(_named(key, parts, key in boolean, budget)))
-        found.update(dict.fromkeys(_aligned(key, positive, budget)))
+        pinned = list(_pinned(key, layers))
+        found.update(dict.fromkeys(text for text, _ in pinned))
+        prefixes = frozenset(text + STAR for text, open_ended in pinned if open_ended)
+        found.update(dict.fromkeys(_named(key, parts, prefixes, fresh_of[key][0], key in boolean, budget)))
         choices.append(list(found))
     total = 1
     for choice in choices:
@@ -100,12 +106,17 @@ def _fresh(texts: str, place: int) -> list[str]:
     return found
 
 
-def _named(key: str, parts: Sequence[Part], boolean: bool, budget: Budget) -> Iterable[str]:
-    """Values that conditions on the key itself, or on a key compared with it, tell apart."""
+def _named(
+    key: str, parts: Sequence[Part], prefixes: frozenset[str], fresh: str, boolean: bool, budget: Budget
+) -> Iterable[str]:
+    """Values that conditions on the key itself, or on a key compared with it, tell apart, and `prefixes` too; each also
+    continued with a fresh text, where that makes no difference to the conditions."""
     atoms = [item for part in parts for item in part.conditions]
-    own = _tests(item for item in atoms if item.key == key)
-    if own:
-        yield from candidates(own, boolean, budget)
+    own = _tests(item for item in atoms if item.key == key) | {("StringLike", frozenset((each,))) for each in prefixes}
+    for value in candidates(own, boolean, budget) if own else ():
+        yield value
+        if all(truth(*test, value) == truth(*test, value + fresh) for test in own):
+            yield value + fresh
     for item in atoms:
         for value in item.values:
             if not any(patterns.variable_of(symbol)[0] == key for symbol in patterns.variables_in(value)):
@@ -124,20 +135,41 @@ def _tests(atoms: Iterable[Atom]) -> frozenset[Test]:
     return frozenset(found)
 
 
-def _aligned(key: str, positive: Sequence[Part], budget: Budget) -> Iterable[str]:
-    """Values at which a pattern with the variable meets a resource that another layer's pattern asks for."""
-    all_patterns = {(number, pattern) for number, part in enumerate(positive) for pattern in part.resources}
-    plain = [(number, pattern) for number, pattern in all_patterns if not patterns.variables_in(pattern)]
-    for number, pattern in all_patterns:
-        if not any(patterns.variable_of(symbol)[0] == key for symbol in patterns.variables_in(pattern)):
-            continue
-        loose = loosened(pattern)
-        for other_number, other in plain:
-            if other_number == number or patterns.includes(other, loose):
-                continue
-            text = find([(loose,), (other,)], 3, budget, lambda _matched, _text: True)
-            if text is not None:
-                yield from _extract(pattern, key, text)
+def _pinned(key: str, layers: Sequence[Sequence[Part]]) -> Iterable[tuple[str, bool]]:
+    """Beginnings of the value that another layer's pattern asks for; True where the value may go on from there."""
+    for pattern, other in _meetings(layers):
+        symbols = patterns.variables_in(pattern)
+        if len(symbols) == 1 and patterns.variable_of(symbols[0])[0] == key:
+            yield from _readings(pattern, symbols[0], other) or ()
+
+
+def _meetings(layers: Sequence[Sequence[Part]]) -> Iterable[tuple[str, str]]:
+    """Each pattern with a variable, and each pattern of another layer that the same resource may have to match."""
+    for one, other in itertools.permutations(layers, 2):
+        plain = [pattern for part in other for pattern in (() if part.inverted else part.resources)]
+        for part in one:
+            for pattern in () if part.inverted else part.resources:
+                if patterns.variables_in(pattern):
+                    yield from ((pattern, each) for each in plain)
+
+
+def _readings(pattern: str, symbol: str, other: str) -> list[tuple[str, bool]] | None:
+    """All ways to read the variable's value off `other`, which is plain text or a plain beginning with a star; None
+    when the two patterns are not of this form."""
+    before, _, after = pattern.partition(symbol)
+    open_ended = other.endswith(STAR)
+    text = other.removesuffix(STAR)
+    if symbol in after or not (patterns.is_literal(before) and patterns.is_literal(text)):
+        return None
+    if patterns.variables_in(after) or not text.startswith(before):
+        return None
+    rest = text[len(before) :]
+    found = [(rest, True)] if open_ended else []
+    for length in range(len(rest) + 1):
+        left = rest[length:]
+        if patterns.may_overlap(after, left + STAR) if open_ended else patterns.includes(after, left):
+            found.append((rest[:length], False))
+    return found
 
 
 def loosened(pattern: str) -> str:
@@ -174,34 +206,31 @@ def _extract(pattern: str, key: str, text: str) -> Iterable[str]:
         yield found.group("value")
 
 
-def is_exact(positive: Sequence[Part], opposing: Sequence[Part]) -> bool:
+def is_exact(layers: Sequence[Sequence[Part]], opposing: Sequence[Part]) -> bool:
     """Whether no answer among `assignments` proves that there is none.
 
     A fresh value can replace any other one in an answer when no opposing pattern counts its characters with `?`, and
-    when every positive pattern of another layer either takes any value there or none at all.
+    when each pattern of another layer takes any value there, or none, or is one to read the value off.
     """
-    bound = {symbol for part in positive for pattern in part.resources for symbol in patterns.variables_in(pattern)}
-    if bound:
-        if any(ANY in pattern or PART_ANY in pattern for part in opposing for pattern in part.resources):
-            return False
-        for part, other in itertools.permutations(positive, 2):
-            for pattern in part.resources:
-                if patterns.variables_in(pattern) and not all(_aligns(pattern, each) for each in other.resources):
-                    return False
-    return all(
-        _whole_or_alone(item, [*positive, *opposing]) for part in (*positive, *opposing) for item in part.conditions
-    )
+    meetings = list(_meetings(layers))
+    positive = [part for layer in layers for part in layer]
+    bound = any(patterns.variables_in(pattern) for part in positive for pattern in part.resources)
+    if bound and any(ANY in pattern or PART_ANY in pattern for part in opposing for pattern in part.resources):
+        return False
+    if not all(_aligns(pattern, other) for pattern, other in meetings):
+        return False
+    return all(_whole_or_alone(item, [*positive, *opposing]) for part in (*positive, *opposing) for item in part.conditions)
 
 
 def _aligns(pattern: str, other: str) -> bool:
-    """Whether a match of both patterns stays one when the variable's value is replaced by a fresh one."""
+    """Whether a match of both patterns stays one when the variable's value is replaced by one that is tried."""
     if patterns.includes(other, pattern) or patterns.includes(pattern, other):
         return True
     loose = loosened(pattern)
-    if patterns.is_literal(other) and loose.count(STAR) == 1 and patterns.is_literal(loose.replace(STAR, "")):
-        # The value can be read off, and is among those tried.
+    if patterns.includes(other, loose) or not patterns.may_overlap(other, loose):
         return True
-    return patterns.includes(other, loose) or not patterns.may_overlap(other, loose)
+    symbols = patterns.variables_in(pattern)
+    return len(symbols) == 1 and _readings(pattern, symbols[0], other) is not None
 
 
 def _whole_or_alone(item: Atom, parts: Sequence[Part]) -> bool:
@@ -210,6 +239,21 @@ def _whole_or_alone(item: Atom, parts: Sequence[Part]) -> bool:
     if not compound:
         return True
     return all(other == item for part in parts for other in part.conditions if other.key == item.key)
+
+
+def without_opposed(part: Part, opposing: Sequence[Part]) -> Part | None:
+    """The part without the resource patterns that one opposing part takes in whole, whatever the variables' values;
+    None when nothing is left."""
+    if part.inverted:
+        return part
+    against = [
+        pattern
+        for other in opposing
+        if not other.inverted and implies(part.conditions, other.conditions)
+        for pattern in other.resources
+    ]
+    left = tuple(each for each in part.resources if not any(patterns.includes(wide, each) for wide in against))
+    return replace(part, resources=left) if left else None
 
 
 def loosen(part: Part) -> Part:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -281,6 +281,14 @@ def _condition_worlds() -> Iterator[World]:
         ],
         {secure: [None, "true", "false"], present: [None, "true", "false"]},
     )  # fmt: skip
+    yield _condition_world(
+        "bytes",
+        [
+            {"BinaryEquals": {_TAG: "QQ=="}}, {"BinaryEqualsIfExists": {_TAG: ["QQ==", "Qg=="]}},
+            {"ForAllValues:BinaryEquals": {"aws:TagKeys": "QQ=="}}, {"Null": {_TAG: "true"}},
+        ],
+        {_TAG: [None, "QQ==", "Qg==", "Qw=="], "aws:TagKeys": [None, ("QQ==",), ("QQ==", "Qg==")]},
+    )  # fmt: skip
     source = "aws:SourceArn"
     yield _condition_world(
         "arns",
@@ -380,6 +388,27 @@ def _trust_world() -> World:
     return World("trust", pool, every, kind="trust")
 
 
+WORLDS = worlds()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes `world` runs once in each."""
+    if "world" in metafunc.fixturenames:
+        metafunc.parametrize("world", list(WORLDS.values()), ids=[name.replace(" ", "-") for name in WORLDS])
+
+
 @pytest.fixture(scope="session")
-def world_by_name() -> dict[str, World]:
-    return worlds()
+def make() -> Callable[..., Document]:
+    """`make(*statements, version=…, kind=…)`: the document of these statements."""
+    return document
+
+
+@pytest.fixture(scope="session")
+def says() -> Callable[..., dict[str, Any]]:
+    """`says(effect, action, resource, condition=None, **others)`: one statement."""
+    return statement
+
+
+@pytest.fixture(scope="session")
+def all_worlds() -> dict[str, World]:
+    return WORLDS
