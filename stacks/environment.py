@@ -14,13 +14,29 @@ from components.broker_access import BrokerAccess, BrokerAccessArgs
 from components.budget import Budget, BudgetArgs
 from components.cluster import SERVICE_CIDR, Cluster, ClusterArgs, SystemNodes
 from components.cluster_dns import ClusterDns, ClusterDnsArgs
+from components.egress import Egress, EgressArgs
+from components.egress_config import EgressPolicy, ToolEgress
+from components.gvisor_pool import GvisorPool, GvisorPoolArgs, PoolSize, ProxyEndpoint
+from components.gvisor_user_data import node_hosts
 from components.log_store import LogStore, LogStoreArgs
 from components.network import ExistingVpc, Network, NetworkArgs
+from components.node_autoscaler import NodeAutoscaler, NodeAutoscalerArgs
 from components.sandbox import Sandbox, SandboxArgs
 from components.tool_boundary import ToolBoundary, ToolBoundaryArgs
 from components.tool_role import ToolRole, ToolRoleArgs
 from ringfence.catalog import Catalog
 from ringfence.settings import Settings, zoned
+
+# Where the images of the control side come from, besides the account's own registry and EKS's.
+SYSTEM_IMAGE_DOMAINS = ("registry.k8s.io", "*.pkg.dev")
+
+
+def egress_policy(settings: Settings, catalog: Catalog) -> EgressPolicy:
+    """What the proxy lets through: each tool's domains on the tool's own port, the nodes' own calls on theirs."""
+    tools = tuple(
+        ToolEgress(tool.name, tool.egress.domains, tool.egress.port, where=tool.source.file) for tool in catalog.tools
+    )
+    return EgressPolicy(tools, node_hosts(settings.names))
 
 
 class Environment:
@@ -39,6 +55,7 @@ class Environment:
         self._run()
         self._grant()
         self._fence()
+        self._pool()
 
     def _aws_provider(self) -> aws.Provider:
         """One region and one account; credentials of another account are refused by the provider."""
@@ -81,23 +98,44 @@ class Environment:
 
     def _connect(self) -> None:
         settings = self.settings
+        production = settings.profile == "production"
+        self.policy = egress_policy(settings, self.catalog)
         self.network = Network(
             "network",
             NetworkArgs(
                 self.names,
                 zones=settings.availability_zones,
-                dns_allowed_domains=settings.dns_allowed_domains,
+                dns_allowed_domains=(*settings.dns_allowed_domains, *SYSTEM_IMAGE_DOMAINS, *self.policy.domains()),
                 flow_log_group_arn=self.logs.group_arns["vpc-flow"],
                 dns_log_group_arn=self.logs.group_arns["dns"],
                 vpc_cidr=settings.vpc_cidr,
                 nat=settings.nat,
-                nat_gateways="per-zone" if settings.profile == "production" else "single",
+                nat_gateways="per-zone" if production else "single",
                 interface_endpoints=settings.interface_endpoints,
                 network_firewall=settings.network_firewall,
                 firewall_log_group=self.logs.group_names["proxy"],
                 existing=self._existing_vpc(),
             ),
             pulumi.ResourceOptions.merge(self._on_aws, pulumi.ResourceOptions(depends_on=[self.logs])),
+        )
+
+        self.egress = Egress(
+            "egress",
+            EgressArgs(
+                self.names,
+                zones=settings.availability_zones,
+                vpc_id=self.network.vpc_id,
+                subnet_ids=self.network.public_subnet_ids,
+                policy=self.policy,
+                replicas="per-zone" if production else "single",
+                addresses=self.network.proxy_addresses,
+                nat=settings.nat == "instance",
+                system_route_table_ids=self.network.system_route_table_ids,
+                system_cidrs=self.network.system_cidrs,
+                instance_type=settings.egress_instance_type,
+                depends_on=(self.artifacts, self.logs.groups["proxy"]),
+            ),
+            self._on_aws,
         )
 
     def _existing_vpc(self) -> ExistingVpc | None:
@@ -140,15 +178,8 @@ class Environment:
         )
 
     def _grant(self) -> None:
+        """The broker first: IAM refuses a trust policy that names a role which isn't there."""
         self.boundary = ToolBoundary("tools", ToolBoundaryArgs(self.names), self._on_aws)
-        self.tool_roles = {
-            tool.name: ToolRole(
-                tool.name,
-                ToolRoleArgs(self.names, tool),
-                pulumi.ResourceOptions.merge(self._on_aws, pulumi.ResourceOptions(depends_on=[self.boundary])),
-            )
-            for tool in self.catalog.tools
-        }
         self.broker = BrokerAccess(
             "broker",
             BrokerAccessArgs(
@@ -159,6 +190,13 @@ class Environment:
             ),
             self._on_aws,
         )
+        first = pulumi.ResourceOptions(depends_on=[self.boundary.policy, self.broker.role])
+        self.tool_roles = {
+            tool.name: ToolRole(
+                tool.name, ToolRoleArgs(self.names, tool), pulumi.ResourceOptions.merge(self._on_aws, first)
+            )
+            for tool in self.catalog.tools
+        }
 
     def _fence(self) -> None:
         settings = self.settings
@@ -166,9 +204,53 @@ class Environment:
         self.sandbox = Sandbox(
             "sandbox",
             SandboxArgs(
-                self.names, settings.allowed_registries or (own,), max_concurrent=settings.sandbox_max_concurrent
+                self.names,
+                settings.allowed_registries or (own,),
+                tool_ports=self.egress.ports,
+                proxy_cidrs=tuple(f"{address}/32" for address in self._proxy_addresses()),
+                max_concurrent=settings.sandbox_max_concurrent,
             ),
             self._on_both,
+        )
+
+    def _proxy_addresses(self) -> tuple[str, ...]:
+        """Addresses of the proxies; in an existing VPC, where AWS chooses them, none is known beforehand."""
+        zones = self.settings.availability_zones
+        used = zones if self.settings.profile == "production" else zones[:1]
+        return tuple(self.network.proxy_addresses[zone] for zone in used if zone in self.network.proxy_addresses)
+
+    def _pool(self) -> None:
+        settings = self.settings
+        endpoint = self.egress.endpoint
+        self.pool = GvisorPool(
+            "gvisor",
+            GvisorPoolArgs(
+                self.names,
+                cluster_name=self.cluster.cluster_name,
+                vpc_id=self.network.vpc_id,
+                vpc_cidr=settings.vpc_cidr,
+                subnet_ids=self.network.sandbox_subnet_ids,
+                control_plane_security_group_id=self.cluster.control_plane_security_group_id,
+                system_security_group_id=self.cluster.system_security_group_id,
+                s3_prefix_list_id=self.network.s3_prefix_list_id,
+                proxy=ProxyEndpoint(endpoint.host, endpoint.node_port, endpoint.tool_ports, endpoint.security_group_id),
+                spot=PoolSize(maximum=settings.sandbox_max_spot_nodes),
+                on_demand=PoolSize(settings.sandbox_min_on_demand_nodes, settings.sandbox_max_on_demand_nodes),
+                instance_types=settings.sandbox_node_types,
+                nodes_ready=(self.cluster.cluster, self.artifacts),
+            ),
+            self._on_both,
+        )
+        self.autoscaler = NodeAutoscaler(
+            "autoscaler",
+            NodeAutoscalerArgs(
+                self.names,
+                self.cluster.cluster_name,
+                settings.vpc_cidr,
+                SERVICE_CIDR,
+                cluster_ready=(self.cluster.cluster,),
+            ),
+            pulumi.ResourceOptions.merge(self._on_both, pulumi.ResourceOptions(depends_on=[self.sandbox])),
         )
 
     def export(self) -> None:
@@ -178,6 +260,7 @@ class Environment:
         pulumi.export("clusterName", self.cluster.cluster_name)
         pulumi.export("clusterEndpoint", self.cluster.endpoint)
         pulumi.export("vpcId", self.network.vpc_id)
+        pulumi.export("proxyAddresses", self.egress.public_addresses)
         pulumi.export("auditBucket", self.audit.bucket)
         pulumi.export("toolRoleArns", {name: role.role_arn for name, role in self.tool_roles.items()})
         pulumi.export("brokerRoleArn", self.broker.role_arn)

@@ -63,7 +63,8 @@ class LogGroup(Resource):
         state = super().state_of(described)
         if described:
             state["retentionInDays"] = described.get("retentionInDays", 0)
-            state["arn"] = described["arn"].removesuffix(":*")
+            if "arn" in described:
+                state["arn"] = described["arn"].removesuffix(":*")
         return state
 
     def update(self, cloud: Cloud, id_: str, old: Values, new: Values, changed: frozenset[str]) -> None:

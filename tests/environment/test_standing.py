@@ -1,0 +1,127 @@
+"""What `make up` promises: it stands, twice is the same as once, and the APIs say what the stack says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+from kubernetes import client, config
+
+from ringfence.catalog import load as load_catalog
+from ringfence.local import target
+from tests.environment.conftest import PROJECT, Standing
+
+pytestmark = pytest.mark.engine
+
+
+def test_a_second_up_changes_nothing(standing: Standing):
+    again = standing.embedded.up()
+    assert set(again.changes) == {"same"}
+
+
+def test_the_apis_say_what_the_state_says(standing: Standing):
+    found = standing.engine().preview(refresh=True).check()
+    assert [(step.op, step.urn, step.keys) for step in found.changed_steps] == []
+
+
+def test_boto3_sees_a_role_for_every_tool_with_the_boundary(standing: Standing):
+    iam = standing.client("iam")
+    arns = standing.engine().outputs()["toolRoleArns"]
+    tools = {tool.name for tool in load_catalog(PROJECT / "catalog").tools}
+    assert set(arns) == tools
+    for arn in arns.values():
+        role = iam.get_role(RoleName=arn.rsplit("/", 1)[1])["Role"]
+        assert role["Arn"] == arn
+        assert role["PermissionsBoundary"]["PermissionsBoundaryArn"].endswith("boundary")
+
+
+def test_boto3_sees_a_sandbox_subnet_without_a_default_route_beside_one_with(standing: Standing):
+    ec2 = standing.client("ec2")
+    vpc = standing.engine().outputs()["vpcId"]
+    tables = ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["RouteTables"]
+    by_name = {
+        tag["Value"]: {route.get("DestinationCidrBlock") for route in table["Routes"]}
+        for table in tables
+        for tag in table["Tags"]
+        if tag["Key"] == "Name"
+    }
+    sandbox = [routes for name, routes in by_name.items() if "sandbox" in name]
+    assert len(sandbox) == 2
+    assert all("0.0.0.0/0" not in routes for routes in sandbox)
+    assert any("0.0.0.0/0" in routes for name, routes in by_name.items() if "public" in name)
+
+
+def test_boto3_sees_the_cluster_private_and_its_access_entries(standing: Standing):
+    eks = standing.client("eks")
+    name = standing.engine().outputs()["clusterName"]
+    cluster = eks.describe_cluster(name=name)["cluster"]
+    assert cluster["resourcesVpcConfig"]["endpointPublicAccess"] is False
+    assert cluster["encryptionConfig"]
+    assert "arn:aws:iam::123456789012:role/operators" in eks.list_access_entries(clusterName=name)["accessEntries"]
+
+
+def kubectl(standing: Standing, *arguments: str) -> Any:
+    tools = standing.embedded.engine().tools
+    command = [tools.path("kubectl"), "--kubeconfig", standing.home.kubeconfig, *arguments, "-o", "json"]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_kubectl_sees_the_admission_policies_bound_with_deny(standing: Standing):
+    bindings = kubectl(standing, "get", "validatingadmissionpolicybindings")["items"]
+    assert len(bindings) >= 6
+    assert all("Deny" in binding["spec"]["validationActions"] for binding in bindings)
+
+
+def test_kubectl_and_the_client_see_every_kubernetes_object_of_the_state(standing: Standing):
+    configuration = client.Configuration()
+    config.load_kube_config(str(standing.home.kubeconfig), client_configuration=configuration)
+    names = {item.metadata.name for item in client.CoreV1Api(client.ApiClient(configuration)).list_namespace().items}
+    assert "ringfence-system" in names
+    count = sum(1 for entry in standing.engine().resources() if entry["type"].startswith("kubernetes:"))
+    assert count >= 20
+
+
+def test_pulumi_typed_by_hand_sees_no_changes(standing: Standing):
+    """As after `eval "$(ringfence env)"`: the caller's shell has nothing but these variables."""
+    values = target.environment(standing.home, standing.embedded.engine().tools)
+    command = ["pulumi", "preview", "-s", "local", "--non-interactive", "--config-file", standing.engine().config_file]
+    done = subprocess.run(
+        [str(p) for p in command], cwd=PROJECT, env=values, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "unchanged" in done.stdout
+
+
+def test_nothing_secret_stands_in_the_outputs_or_in_plain_text_in_the_state(standing: Standing):
+    state = standing.engine().state_file.read_text()
+    assert "PRIVATE KEY" not in state
+    assert "secret" not in json.dumps(standing.engine().outputs()).lower()
+
+
+def test_a_role_widened_behind_pulumis_back_shows_in_a_preview_with_refresh(standing: Standing):
+    iam = standing.client("iam")
+    role = standing.engine().outputs()["toolRoleArns"]["s3-report-reader"].rsplit("/", 1)[1]
+    name = iam.list_role_policies(RoleName=role)["PolicyNames"][0]
+    before = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+    wide = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+    iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(wide))
+    try:
+        changed = standing.engine().preview(refresh=True).check().changed_steps
+        assert [(step.op, step.type) for step in changed] == [("update", "aws:iam/rolePolicy:RolePolicy")]
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(before))
+
+
+def test_a_policy_added_to_a_role_behind_pulumis_back_shows_too(standing: Standing):
+    iam = standing.client("iam")
+    role = standing.engine().outputs()["toolRoleArns"]["web-fetch"].rsplit("/", 1)[1]
+    wide = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+    iam.put_role_policy(RoleName=role, PolicyName="extra", PolicyDocument=json.dumps(wide))
+    try:
+        changed = standing.engine().preview(refresh=True).check().changed_steps
+        assert "aws:iam/rolePoliciesExclusive:RolePoliciesExclusive" in {step.type for step in changed}
+    finally:
+        iam.delete_role_policy(RoleName=role, PolicyName="extra")
