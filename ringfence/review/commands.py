@@ -6,6 +6,7 @@ Exit codes: 0 nothing to do, 1 failed, 2 something needs a review.
 from __future__ import annotations
 
 import datetime
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,7 @@ def grants() -> None:
 @grants.command()
 @_common
 @click.option("--preview", type=_FILE, help="also compare with this `pulumi preview --json`")
-@click.pass_context
-def check(ctx: click.Context, lock_path: Path | None, catalog_path: Path, stack: str, preview: Path | None) -> None:
+def check(lock_path: Path | None, catalog_path: Path, stack: str, preview: Path | None) -> None:
     """Say where the lockfile differs from the catalog, and from a preview if one is given. Exits with 2 if it does."""
     lock = lockfile.read(_lock_path(lock_path, stack, catalog_path))
     changes: list[Change] = []
@@ -115,7 +115,7 @@ def check(ctx: click.Context, lock_path: Path | None, catalog_path: Path, stack:
     count = len(lock.content.grants)
     if changes or told:
         click.echo(f"{len(changes) + len(told)} differences. Update with: ringfence grants update --approver YOU")
-        ctx.exit(NEEDS_REVIEW)
+        sys.exit(NEEDS_REVIEW)
     click.echo(f"{count} subject{'s' if count != 1 else ''} approved in {lock.path}; the catalog agrees")
 
 
@@ -184,9 +184,7 @@ def explain(lock_path: Path | None, catalog_path: Path, stack: str, name: str) -
 @_output_options
 @click.option("--base", help="revision to compare with: what this branch adds  [default: the lockfile as it is]")
 @click.option("--preview", type=_FILE, help="`pulumi preview --json`  [default: the lockfile as it is]")
-@click.pass_context
 def review(
-    ctx: click.Context,
     lock_path: Path | None,
     catalog_path: Path,
     stack: str,
@@ -215,22 +213,22 @@ def review(
         labels=(f"{path.name} at {base}" if base else path.name, "preview" if preview else path.name),
     )
     reporting.write(report, formats or ("markdown",), out)
-    _finish(ctx, report, bool(report.to_review), out)
+    _finish(report, bool(report.to_review), out)
 
 
 def _surface(lock: Lockfile | None) -> lockfile.Surface:
     return lock.surface if lock else lockfile.Surface("nothing approved")
 
 
-def _finish(ctx: click.Context, report: Report, needed: bool, out: Path | None) -> None:
+def _finish(report: Report, needed: bool, out: Path | None) -> None:
     if out:
         click.echo(headline(report))
     for item in report.unread:
         click.echo(f"not read: {item}", err=True)
     if report.unread and not needed:
-        ctx.exit(1)
+        sys.exit(1)
     if needed:
-        ctx.exit(NEEDS_REVIEW)
+        sys.exit(NEEDS_REVIEW)
 
 
 @click.command()
@@ -239,9 +237,7 @@ def _finish(ctx: click.Context, report: Report, needed: bool, out: Path | None) 
 @_output_options
 @click.option("--live", "from_account", is_flag=True, help="read the account of the current credentials")
 @click.option("--state", type=_FILE, help="read a `pulumi stack export`")
-@click.pass_context
 def drift(
-    ctx: click.Context,
     lock_path: Path | None,
     catalog_path: Path,
     stack: str,
@@ -275,15 +271,13 @@ def drift(
         unread=unread,
     )
     reporting.write(report, formats or ("markdown",), out)
-    _finish(ctx, report, bool(report.changes), out)
+    _finish(report, bool(report.changes), out)
 
 
 @click.command("audit-permissions")
 @_common
 @_usage_options
-@click.pass_context
 def audit_permissions(
-    ctx: click.Context,
     lock_path: Path | None,
     catalog_path: Path,
     stack: str,
@@ -299,5 +293,5 @@ def audit_permissions(
     for finding in findings:
         click.echo(finding)
     if findings:
-        ctx.exit(NEEDS_REVIEW)
+        sys.exit(NEEDS_REVIEW)
     click.echo(f"{len(lock.content.grants)} subjects, every review date set and ahead")

@@ -242,7 +242,7 @@ class _Subject:
             before = self.before.get(place)
             if before is None:
                 if place[0] is not Slot.INLINE_NAME or (Slot.INLINE, fact.key) not in self.before:
-                    message = f"{self.subject} gains a {slot_text(fact.slot)}{_detail(fact)}"
+                    message = f"{self.subject} gains {_a(slot_text(fact.slot))}{_detail(fact)}"
                     found.append(self._change(ChangeKind.ADDED, fact, message))
             elif before.value != fact.value:
                 message = f"{place_text(*fact.place)} changes{_detail(before, ' from')}{_detail(fact, ' to')}"
@@ -283,6 +283,10 @@ def _with_escalations(found: list[Change], escalations: tuple) -> list[Change]:
 def _only(document: Document, effect: str) -> Document:
     kept: tuple[Statement, ...] = tuple(s for s in document.statements if s.effect == effect)
     return replace(document, statements=kept)
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _detail(fact: Fact, lead: str = ":") -> str:

@@ -90,9 +90,9 @@ def _change_markdown(report: Report, change: Change) -> str:
     if len(change.escalations) > 10:
         lines.append(f"- **{len(change.escalations) - 10} more escalation paths now complete**")
     lines += [
-        f"- Why it matters: {_plain(wording.why(change))}.",
-        f"- Fix: {_plain(wording.fix(change))}.",
-        f"- Approve: {_plain(wording.approve(change))}.",
+        f"- Why it matters: {wording.why(change)}.",
+        f"- Fix: {wording.fix(change)}.",
+        f"- Approve: {wording.approve(change)}.",
         f"- Where: {_code(f'{place.file}:{place.line}')}",
         "",
     ]

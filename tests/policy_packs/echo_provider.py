@@ -34,7 +34,9 @@ class EchoBackend:
     def read(self, type_: str, urn: str, id_: str, inputs: Any, outputs: Any) -> ReadResult | None:
         return None
 
-    def update(self, type_: str, urn: str, id_: str, old_inputs: Any, old_outputs: Any, news: Any, preview: bool) -> Any:
+    def update(
+        self, type_: str, urn: str, id_: str, old_inputs: Any, old_outputs: Any, news: Any, preview: bool
+    ) -> Any:
         raise ProviderError("this provider is for previews")
 
     def delete(self, type_: str, urn: str, id_: str, inputs: Any, outputs: Any) -> None:
