@@ -24,6 +24,13 @@ _ARCHITECTURES = {"arm64": ("aarch64", "AL2023_ARM_64_STANDARD"), "x86_64": ("x8
 # What one sandbox costs beside its containers: the sentry, the gofer and the shim. An estimate, not a measurement; the
 # scheduler and the quota count it.
 OVERHEAD = {"cpu": "50m", "memory": "96Mi"}
+# Added by the API server to every pod of the RuntimeClass.
+SCHEDULING = {
+    "nodeSelector": {SANDBOX_NODE_LABEL: GVISOR_RUNTIME_CLASS},
+    "tolerations": [
+        {"key": SANDBOX_NODE_LABEL, "operator": "Equal", "value": GVISOR_RUNTIME_CLASS, "effect": "NoSchedule"}
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -188,17 +195,7 @@ class GvisorPool(pulumi.ComponentResource):
             metadata={"name": GVISOR_RUNTIME_CLASS, "labels": dict(self._args.names.labels("gvisor"))},
             handler=GVISOR_HANDLER,
             overhead={"podFixed": OVERHEAD},
-            scheduling={
-                "nodeSelector": {SANDBOX_NODE_LABEL: GVISOR_RUNTIME_CLASS},
-                "tolerations": [
-                    {
-                        "key": SANDBOX_NODE_LABEL,
-                        "operator": "Equal",
-                        "value": GVISOR_RUNTIME_CLASS,
-                        "effect": "NoSchedule",
-                    }
-                ],
-            },
+            scheduling=SCHEDULING,
             opts=pulumi.ResourceOptions(parent=self),
         )
 
