@@ -8,6 +8,7 @@ import pulumi
 import pulumi_aws as aws
 
 from components.iam_documents import document, statement
+from ringfence.egress_ports import private_zone
 from ringfence.errors import InputError, Problem
 from ringfence.names import Names
 
@@ -28,14 +29,14 @@ class DnsFirewallArgs:
 
 
 def environment_domains(names: Names) -> tuple[str, ...]:
-    """Names that the environment itself resolves: AWS's own services and the VPC's instances.
+    """Names that the environment itself resolves: AWS's own services, the VPC's instances and its private zone.
 
     All AWS names, not one region's: IAM, ECR Public and the console's APIs have global names. Nobody but AWS answers for
     them, so a query for a made-up name under them tells an attacker nothing.
     """
     suffixes = {"aws-cn": ("amazonaws.com.cn",)}.get(names.partition, ())
     compute = "ec2.internal" if names.region == "us-east-1" else f"{names.region}.compute.internal"
-    return (*(f"*.{suffix}" for suffix in ("amazonaws.com", "api.aws", *suffixes)), f"*.{compute}")
+    return (*(f"*.{suffix}" for suffix in ("amazonaws.com", "api.aws", *suffixes)), f"*.{compute}", f"*.{private_zone(names)}")
 
 
 def query_log_resource_policy(names: Names) -> str:

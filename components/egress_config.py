@@ -54,6 +54,10 @@ class EgressPolicy:
         """Port of each tool that has a domain. Raises InputError when two tools fall on one."""
         return assign_ports(PortClaim(t.name, t.port, t.where) for t in self.tools if t.domains)
 
+    def domains(self) -> tuple[str, ...]:
+        """Every domain that a proxy must be able to resolve: what DNS Firewall's allow-list needs on its account."""
+        return tuple(sorted({*self.node_domains, *(domain for tool in self.tools for domain in tool.domains)}))
+
     def check(self) -> None:
         """Raises InputError with everything that is wrong with names, domains and ports."""
         names = [tool.name for tool in self.tools]

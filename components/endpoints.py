@@ -82,7 +82,8 @@ class Endpoints(pulumi.ComponentResource):
     inside; AWS calls over the internet.
     Trust zone: control side.
 
-    Outputs: s3_endpoint_id; interface_endpoint_ids (service → id); security_group_id (None without interface endpoints).
+    Outputs: s3_endpoint_id; s3_prefix_list_id; interface_endpoint_ids (service → id); security_group_id (None without
+    interface endpoints).
     """
 
     def __init__(self, name: str, args: EndpointsArgs, opts: pulumi.ResourceOptions | None = None):
@@ -103,6 +104,7 @@ class Endpoints(pulumi.ComponentResource):
                 f"{name}-s3-{key}", vpc_endpoint_id=s3.id, route_table_id=table, opts=child
             )
         self.s3_endpoint_id: pulumi.Output[str] = s3.id
+        self.s3_prefix_list_id: pulumi.Output[str] = s3.prefix_list_id
         self.security_group_id: pulumi.Output[str] | None = None
         self.interface_endpoint_ids: dict[str, pulumi.Output[str]] = {}
         if args.interface_services:

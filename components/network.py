@@ -92,9 +92,10 @@ class Network(pulumi.ComponentResource):
     Trust zone: infrastructure under the control side; holds whatever runs in a sandbox.
 
     Outputs: vpc_id; vpc_cidr; public_subnet_ids, system_subnet_ids, sandbox_subnet_ids, system_route_table_ids,
-    sandbox_route_table_ids (zone → id); system_cidrs, sandbox_cidrs (known at preview; of an existing VPC its whole
-    range); proxy_addresses (zone → address reserved for the egress proxy; empty for an existing VPC);
-    dns_firewall_rule_group_id; s3_endpoint_id; endpoints_security_group_id (None without interface endpoints).
+    sandbox_route_table_ids (zone → id); system_cidrs, sandbox_cidrs (zone → CIDR, known at preview; of an existing VPC one
+    entry, its whole range); proxy_addresses (zone → address reserved for the egress proxy; empty for an existing VPC);
+    dns_firewall_rule_group_id; s3_endpoint_id; s3_prefix_list_id; endpoints_security_group_id (None without interface
+    endpoints).
     """
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None):
@@ -126,6 +127,7 @@ class Network(pulumi.ComponentResource):
         )
         self.dns_firewall_rule_group_id: pulumi.Output[str] = dns.rule_group_id
         self.s3_endpoint_id: pulumi.Output[str] = endpoints.s3_endpoint_id
+        self.s3_prefix_list_id: pulumi.Output[str] = endpoints.s3_prefix_list_id
         self.endpoints_security_group_id: pulumi.Output[str] | None = endpoints.security_group_id
         self.register_outputs({})
 
@@ -138,8 +140,9 @@ class Network(pulumi.ComponentResource):
         ):  # fmt: skip
             ids = getattr(existing, key)
             setattr(self, key, {zone: pulumi.Output.from_input(ids[zone]) for zone in sorted(ids)})
-        self.system_cidrs: tuple[str, ...] = (existing.vpc_cidr,)
-        self.sandbox_cidrs: tuple[str, ...] = (existing.vpc_cidr,)
+        # The subnets' own ranges are not known here, and nothing is looked up; the VPC's holds them all.
+        self.system_cidrs: dict[str, str] = {"vpc": existing.vpc_cidr}
+        self.sandbox_cidrs: dict[str, str] = {"vpc": existing.vpc_cidr}
         self.proxy_addresses: dict[str, str] = {}
         self._public_tables: dict[str, pulumi.Output[str]] = {}
 
@@ -155,8 +158,8 @@ class Network(pulumi.ComponentResource):
         )
         self.vpc_id = vpc.id
         self.vpc_cidr = self._args.vpc_cidr
-        self.system_cidrs = tuple(zone.system for zone in zones.values())
-        self.sandbox_cidrs = tuple(zone.sandbox for zone in zones.values())
+        self.system_cidrs = {zone: parts.system for zone, parts in zones.items()}
+        self.sandbox_cidrs = {zone: parts.sandbox for zone, parts in zones.items()}
         self.proxy_addresses = {zone: parts.proxy_address for zone, parts in zones.items()}
         self.public_subnet_ids: dict[str, pulumi.Output[str]] = self._subnets(zones, "public")
         self.system_subnet_ids: dict[str, pulumi.Output[str]] = self._subnets(zones, "system")

@@ -12,9 +12,15 @@ from dataclasses import dataclass
 
 from ringfence.catalog.model import EGRESS_PORT_FIRST, EGRESS_PORT_LAST
 from ringfence.errors import InputError, Problem
+from ringfence.names import Names
 
 # The listener for the nodes' own traffic (image pulls); below every tool's port.
 NODE_PORT = 14999
+
+
+def private_zone(names: Names) -> str:
+    """The environment's private DNS zone, in the top-level domain that is reserved for private use (ICANN, 2024)."""
+    return f"{names.environment}.{names.prefix}.internal"
 
 
 @dataclass(frozen=True)
