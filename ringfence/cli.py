@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "settings": ("ringfence.settings.commands:settings", "Check and explain a stack's settings."),
     "catalog": ("ringfence.catalog.commands:catalog", "Check and explain the catalog of tools and roles."),
     "cost": ("ringfence.cost.commands:cost", "Estimate the monthly cost of a stack's settings."),
+    "mirror": ("ringfence.artifacts_commands:mirror", "Copy pinned releases, checked, into the environment's bucket."),
     "iam": ("ringfence.iam.commands:iam", "Compare policy documents and find escalation paths."),
     "grants": ("ringfence.review.commands:grants", "Check, update and explain the grant lockfile."),
     "review": ("ringfence.review.commands:review", "Report permission changes of a branch."),

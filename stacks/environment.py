@@ -237,7 +237,7 @@ class Environment:
                 spot=PoolSize(maximum=settings.sandbox_max_spot_nodes),
                 on_demand=PoolSize(settings.sandbox_min_on_demand_nodes, settings.sandbox_max_on_demand_nodes),
                 instance_types=settings.sandbox_node_types,
-                nodes_ready=(self.cluster.cluster, self.artifacts),
+                nodes_ready=(self.cluster.system_node_group, self.dns.addon, self.artifacts),
             ),
             self._on_both,
         )
