@@ -49,7 +49,8 @@ class Environment:
         self.settings = settings
         self.catalog = catalog
         self.names = settings.names
-        self._on_aws = pulumi.ResourceOptions(provider=self._aws_provider())
+        self.aws_provider = self._aws_provider()
+        self._on_aws = pulumi.ResourceOptions(provider=self.aws_provider)
         self._watch()
         self._connect()
         self._run()
@@ -168,7 +169,7 @@ class Environment:
             ),
             self._on_aws,
         )
-        self._on_both = pulumi.ResourceOptions(providers=[self._on_aws.provider, self._kubernetes_provider()])
+        self._on_both = pulumi.ResourceOptions(providers=[self.aws_provider, self._kubernetes_provider()])
         self.dns = ClusterDns(
             "dns",
             ClusterDnsArgs(

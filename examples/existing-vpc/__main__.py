@@ -1,0 +1,12 @@
+"""Bring your own VPC: the same program; the settings name the VPC and its parts, and only the controls are made."""
+
+from pathlib import Path
+
+import pulumi
+
+from ringfence.catalog import load as load_catalog
+from ringfence.settings import load as load_settings
+from stacks.environment import Environment
+
+settings = load_settings(pulumi.runtime.config.CONFIG.get(), pulumi.get_stack())
+Environment(settings, load_catalog(Path(__file__).parent / settings.catalog_path)).export()
