@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import boto3
@@ -30,22 +31,23 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.wait(timeout=20)
 
 
-@pytest.fixture
-def backend(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> AwsBackend:
+@pytest.fixture(scope="session")
+def backend(endpoint: str) -> Iterator[AwsBackend]:
     """A configured backend."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "embedded")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "embedded")
-    made = AwsBackend()
-    made.configure({"region": REGION})
-    return made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        patch.setenv("AWS_ACCESS_KEY_ID", "embedded")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "embedded")
+        made = AwsBackend()
+        made.configure({"region": REGION})
+        yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def client(endpoint: str) -> Callable[[str], Any]:
     """Plain boto3 clients: what a person does behind the provider's back."""
     session = boto3.Session(aws_access_key_id="embedded", aws_secret_access_key="embedded", region_name=REGION)
-    return lambda service: session.client(service, endpoint_url=endpoint)
+    return cache(lambda service: session.client(service, endpoint_url=endpoint))
 
 
 @pytest.fixture

@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
+from tests.local.aws_provider.documents import allow, role, trust
 from tests.local.aws_provider.life_cycle import Case, Made, World, live
-
-
-def trust(service: str = "ec2.amazonaws.com") -> str:
-    """A trust policy."""
-    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-
-
-def allow(*actions: str) -> str:
-    """A policy that allows `actions` on everything."""
-    return json.dumps(
-        {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": list(actions), "Resource": "*"}]}
-    )
-
-
-def role(world: World) -> Made:
-    """A role to hang things on."""
-    return world.make("aws:iam/role:Role", assumeRolePolicy=trust())
 
 
 def managed(world: World) -> Made:

@@ -175,7 +175,6 @@ class AwsBackend:
                 state[name] = value
             if declared is not None or (not prop.computed and value is not None and not same(prop, value, None)):
                 seen[name] = value
-        state |= resource.derived(self.cloud, id_, state)
         return ReadResult(id_, {name: value for name, value in seen.items() if value is not None}, state)
 
     def update(

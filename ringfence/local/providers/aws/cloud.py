@@ -99,8 +99,10 @@ class Cloud:
         return self._clients[service]
 
     def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
-        """One API call, by boto3's method name. Raises botocore's ClientError."""
-        return getattr(self.client(service), operation)(**parameters)
+        """One API call, by boto3's method name, without the response's metadata. Raises botocore's ClientError."""
+        response = getattr(self.client(service), operation)(**parameters)
+        response.pop("ResponseMetadata", None)
+        return response
 
     def input_shape(self, service: str, operation: str) -> Any:
         """botocore's model of the request of `operation` (boto3's method name)."""

@@ -262,7 +262,8 @@ class NetworkAclRule(Ec2Link):
 
     def delete(self, cloud: Cloud, id_: str, state: Values) -> None:
         acl, number, egress = self._where(id_)
-        cloud.call("ec2", "delete_network_acl_entry", NetworkAclId=acl, RuleNumber=number, Egress=egress)
+        if self.read(cloud, id_, state) is not None:
+            cloud.call("ec2", "delete_network_acl_entry", NetworkAclId=acl, RuleNumber=number, Egress=egress)
 
 
 class NetworkAclAssociation(Ec2Link):

@@ -11,7 +11,7 @@ from ringfence.local.providers.aws.cloud import Cloud
 from ringfence.local.providers.aws.ec2_base import Ec2Resource, first
 from ringfence.local.providers.aws.resource import AutoName, Values
 from ringfence.local.providers.aws.schema import Props, boolean, integer, record_set, string, string_set, tags
-from ringfence.local.providers.base import CheckFailure, NotFound
+from ringfence.local.providers.base import UNKNOWN, CheckFailure, NotFound
 
 _RULE: Props = {
     "protocol": string(required=True),
@@ -217,7 +217,7 @@ class _GroupRule(Ec2Resource):
         failures = []
         if sum(name in inputs for name in self._SOURCES) != 1:
             failures.append(CheckFailure("cidrIpv4", f"name exactly one of {', '.join(self._SOURCES)}"))
-        if inputs["ipProtocol"] != "-1" and ("fromPort" not in inputs or "toPort" not in inputs):
+        if inputs["ipProtocol"] not in ("-1", UNKNOWN) and ("fromPort" not in inputs or "toPort" not in inputs):
             failures.append(CheckFailure("fromPort", "fromPort and toPort are required unless ipProtocol is -1"))
         return failures
 

@@ -62,7 +62,6 @@ class Trail(Resource):
     read_operation = "get_trail"
     read_member = "Trail"
     delete_operation = "delete_trail"
-    keys = {"Name": "id"}
     tagging = Tagging(
         create="TagsList",
         tag="add_tags",
@@ -72,6 +71,9 @@ class Trail(Resource):
         keys_parameter="TagsList",
         resource="arn",
     )
+
+    def parameters(self, cloud: Cloud, id_: str, state: Values) -> Values:
+        return {"Name": id_.rpartition("/")[2]}
 
     def complete(self, cloud: Cloud, id_: str, state: Values) -> None:
         if state.get("advancedEventSelectors"):

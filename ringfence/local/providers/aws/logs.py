@@ -108,7 +108,7 @@ class LogMetricFilter(Resource):
         ),
     }
     auto_name = AutoName(limit=512)
-    create_operation = update_operation = "put_metric_filter"
+    create_operation = "put_metric_filter"
     delete_operation = "delete_metric_filter"
     keys = {"filterName": "id", "logGroupName": "logGroupName"}
 
@@ -120,6 +120,8 @@ class LogMetricFilter(Resource):
         return super().request(inputs) | {"metricTransformations": [transformation]}
 
     def update(self, cloud: Cloud, id_: str, old: Values, new: Values, changed: frozenset[str]) -> None:
+        # moto adds a second filter of the same name instead of putting the new one in its place.
+        cloud.call("logs", "delete_metric_filter", **self.parameters(cloud, id_, old))
         cloud.call("logs", "put_metric_filter", **self.request(new))
 
     def describe(self, cloud: Cloud, id_: str, state: Values) -> Values | None:

@@ -90,7 +90,7 @@ class Resource:
     """One resource type.
 
     pulumi_type: its token. service: boto3's name. case: how API members are spelled. props: what can be declared.
-    outputs: what else is known of it, by dotted path in the API's object. known: outputs and defaults that follow from the
+    outputs: what else is known of it, by dotted path in the API's object ("" when it is told otherwise). known: outputs and defaults that follow from the
     account, the region and the inputs, as format strings. id_path: where the API's object shows the id, else `id_property`.
     create_member and read_member: where the object is in a response. keys: parameters that name the thing in every other
     call, by state entry ("id" is the id itself); list_keys: those of them that take a list.
@@ -199,6 +199,7 @@ class Resource:
         if described is None:
             return None
         live = self.state_of(described)
+        live |= self.derived(cloud, id_, live)
         if self.tagging:
             live["tags"] = self.read_tags(cloud, id_, live, described)
             live["tagsAll"] = live["tags"]
@@ -215,7 +216,7 @@ class Resource:
         """Properties and outputs that the API's object shows."""
         state = from_api(self.props, described, self.case)
         for name, path in self.outputs.items():
-            value = dig(described, path)
+            value = dig(described, path) if path else None
             if value is not None:
                 state[name] = _plain(value)
         return state

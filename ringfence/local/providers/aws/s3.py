@@ -190,6 +190,14 @@ class BucketObjectLockConfiguration(BucketConfiguration):
     create_operation = "put_object_lock_configuration"
     read_operation = "get_object_lock_configuration"
 
+    def state_of(self, described: Values) -> Values:
+        state = super().state_of(described)
+        retention = dig(state, "rule.defaultRetention") or {}
+        # moto shows the unit that isn't used as 0.
+        if retention:
+            state["rule"] = {"defaultRetention": {name: value for name, value in retention.items() if value}}
+        return state
+
     def delete(self, cloud: Cloud, id_: str, state: Values) -> None:
         configuration = {"ObjectLockEnabled": "Enabled"}
         cloud.call("s3", "put_object_lock_configuration", Bucket=id_, ObjectLockConfiguration=configuration)
