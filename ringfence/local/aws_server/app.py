@@ -76,8 +76,7 @@ class Application:
             layer, reply = "refused", refusal(None, 501, "NotImplemented", f"{error}. The embedded target refuses it.")
         except Exception:
             self._journal.failure(call, traceback.format_exc())
-            message = "The embedded target failed; the reason is in its log."
-            layer, reply = "failed", refusal(None, 500, "InternalFailure", message)
+            layer, reply = "failed", _failure(call)
         self._journal.line(environ, call, layer, reply, time.monotonic() - began)
         headers = [(k, v) for k, v in reply.headers if k.lower() not in ("content-length", "connection", "date", "server")]
         if environ["REQUEST_METHOD"] != "HEAD":
@@ -186,6 +185,16 @@ class Application:
             self._store.clear()
             self._creations.clear()
         return Reply.json(200, {"status": "reset"})
+
+
+def _failure(call: Call | None) -> Reply:
+    """The reply to a call that broke something here or in moto."""
+    message = "The embedded target failed; the reason is in its log."
+    try:
+        return refusal(call, 500, "InternalFailure", message)
+    except Exception:
+        # The serializer itself is what broke.
+        return refusal(None, 500, "InternalFailure", message)
 
 
 def _phrase(status: int) -> str:

@@ -71,10 +71,11 @@ class Inventory:
 
     def reset(self) -> None:
         """Empties the account: all of moto's backends."""
-        BackendDict.reset()
-        reset_model_data()
+        # Before the backends: while moto resets one it makes others anew, whose baselines are taken then.
         self._baseline.clear()
         self._kept.clear()
+        BackendDict.reset()
+        reset_model_data()
 
     def take(self, store: Store) -> dict[str, Any]:
         """`left`: service → type → names of what is left; `pending_deletion`: the same for what AWS keeps for a
@@ -187,5 +188,7 @@ def _managed_key(_key: str, resource: Any) -> bool:
 _RULES: dict[tuple[str, str], Callable[[str, Any], bool]] = {
     ("kms", "Key"): _managed_key,
     ("kms", "Alias"): lambda key, _resource: key.startswith("alias/aws/"),
+    # The public parameters that AWS publishes; nobody else may make names that start so.
+    ("ssm", "Parameter"): lambda _key, parameter: str(parameter.name).startswith("/aws/"),
     ("ec2", "Reservation"): lambda _key, r: all(_state(i) in _GONE for i in r.instances),
 }

@@ -12,9 +12,12 @@ import threading
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from ringfence.local.aws_server.server import LoopbackServer
 
 # botocore and moto read these when they are imported; nothing of the caller's own AWS set-up may matter here.
 _FOREIGN = ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE")
@@ -24,6 +27,8 @@ DEFAULT_ACCOUNT = "123456789012"
 _WARM = ("ec2", "iam", "kms", "s3", "logs", "eks", "sts")
 # Seconds between two looks at whether the parent is still there.
 _PARENT_INTERVAL = 1.0
+# Seconds that requests under way get to finish.
+_DRAIN = 5.0
 
 
 @click.command()
@@ -40,6 +45,8 @@ def main(port: int, home: Path, account: str, parent: int) -> None:
     os.environ.update(
         MOTO_ACCOUNT_ID=account,
         MOTO_DISABLE_GLOBAL_CORS="true",
+        # Roles attach policies that AWS manages; without this there are none.
+        MOTO_IAM_LOAD_MANAGED_POLICIES="true",
         AWS_ACCESS_KEY_ID="embedded",
         AWS_SECRET_ACCESS_KEY="embedded",  # noqa: S106 - moto's internal clients want some value; none is checked
         AWS_EC2_METADATA_DISABLED="true",
@@ -56,30 +63,23 @@ def main(port: int, home: Path, account: str, parent: int) -> None:
     sys.stdout.flush()
     server.serve_forever(poll_interval=0.1)
     server.server_close()
+    server.drain(_DRAIN)
+    logging.shutdown()
+    # Everything that matters is closed; taking moto's heap apart object by object would take seconds.
+    os._exit(0)
 
 
-def _server(port: int, home: Path, account: str) -> Any:
+def _server(port: int, home: Path, account: str) -> LoopbackServer:
     """A listening server. Imported here: the environment must be set before moto is."""
-    from moto.moto_server.werkzeug_app import MotoRequestHandler
-    from werkzeug.serving import ThreadedWSGIServer
-
     from ringfence.local.aws_server.app import Application
+    from ringfence.local.aws_server.bucket_policies import leave_undecided
     from ringfence.local.aws_server.journal import Journal
-
-    class Handler(MotoRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = 120
-
-        def log(self, type: str, message: str, *args: Any) -> None:
-            """Nothing: the journal has the requests, and werkzeug's lines hold query strings."""
-
-    class Server(ThreadedWSGIServer):
-        daemon_threads = True
-        request_queue_size = 256
+    from ringfence.local.aws_server.server import LoopbackServer
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
-    os.environ["MOTO_PORT"] = str(port)
-    server = Server("127.0.0.1", port, Application(account, Journal(home / "logs")), handler=Handler)
+    leave_undecided()
+    server = LoopbackServer(port, Application(account, Journal(home / "logs")))
+    # moto calls itself over HTTP for some integrations.
     os.environ["MOTO_PORT"] = str(server.port)
     return server
 
@@ -93,7 +93,7 @@ def _warm() -> None:
         emulated(service, "")
 
 
-def _stopper(server: Any) -> Any:
+def _stopper(server: LoopbackServer) -> Any:
     def stop(_signal: int, _frame: Any) -> None:
         # shutdown() waits for the serving loop, which runs in this very thread.
         threading.Thread(target=server.shutdown, daemon=True).start()
@@ -101,7 +101,7 @@ def _stopper(server: Any) -> Any:
     return stop
 
 
-def _watch_parent(parent: int, server: Any) -> None:
+def _watch_parent(parent: int, server: LoopbackServer) -> None:
     """Stops the server when the given process is gone. Its start time tells it from a later one with its number."""
     import psutil
 

@@ -40,6 +40,7 @@ _REPAIRED = {
     r"^(?! )[\p{L}\p{N}\p{Z}-_]*(?<! )$": r"^(?! )[\p{L}\p{N}\p{Z}\-_]*(?<! )$",
     r"^(?![^:\\]*/action/|(?i).*<script>.*</script>.*)[^:\\]+$": r"^(?![^:\\]*/action/|(?i:.*<script>.*</script>.*))[^:\\]+$",
 }
+_UNPARSABLE = "the request can't be parsed by the operation's model"
 _NUMBERS = {"integer": int, "long": int, "float": (int, float), "double": (int, float)}
 
 
@@ -48,30 +49,41 @@ def problems(call: Call) -> list[str]:
     shape = call.operation.input_shape
     if shape is None:
         return []
+    if call.protocol in ("json", "rest-json") and not shape.serialization.get("payload"):
+        return _json_problems(call, shape)
+    params = _params(call)
+    if params is None:
+        return [_UNPARSABLE]
+    found = list(_Checker(wire=False).structure(shape, params, ""))
+    return [*_unknown_form_members(call), *found] if call.protocol in ("query", "ec2") else found
+
+
+def _params(call: Call) -> dict[str, Any] | None:
+    """The parsed parameters; None for what can't be parsed."""
     try:
-        params = call.params
+        return call.params
     except (ValueError, KeyError, TypeError, AttributeError):
-        return ["the request can't be parsed by the operation's model"]
-    if call.protocol in ("query", "ec2"):
-        return [*_unknown_form_members(call), *_Checker(wire=False).structure(shape, params, "")]
-    if call.protocol == "rest-xml" or shape.serialization.get("payload"):
-        return list(_Checker(wire=False).structure(shape, params, ""))
+        return None
+
+
+def _json_problems(call: Call, shape: Shape) -> list[str]:
+    """The body as it came, and for rest-json what path, query string and headers add to it."""
     try:
         body = json.loads(call.body or b"{}")
     except ValueError:
         return ["the body is not JSON"]
     if not isinstance(body, dict):
         return ["the body is not a JSON object"]
-    if call.protocol == "rest-json":
-        located = {
-            member.serialization.get("name", name): params[name]
-            for name, member in shape.members.items()
-            if member.serialization.get("location") and name in params
-        }
-        hidden = {m.serialization.get("name", n) for n, m in shape.members.items() if m.serialization.get("location")}
-        misplaced = [f"{key}: does not belong in the body" for key in sorted(body.keys() & hidden)]
-        return [*misplaced, *_Checker(wire=True).structure(shape, body | located, "")]
-    return list(_Checker(wire=True).structure(shape, body, ""))
+    checker = _Checker(wire=True)
+    located = {n: m.serialization.get("name", n) for n, m in shape.members.items() if m.serialization.get("location")}
+    if not located:
+        return list(checker.structure(shape, body, ""))
+    misplaced = [f"{key}: does not belong in the body" for key in sorted(body.keys() & set(located.values()))]
+    params = _params(call)
+    if params is None:
+        return [*misplaced, *checker.structure(shape, body, "")] or [_UNPARSABLE]
+    elsewhere = {wire: params[name] for name, wire in located.items() if name in params}
+    return [*misplaced, *checker.structure(shape, body | elsewhere, "")]
 
 
 def _unknown_form_members(call: Call) -> list[str]:

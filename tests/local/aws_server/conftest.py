@@ -45,7 +45,7 @@ class Aws:
             region_name=REGION,
             endpoint_url=self.endpoint,
             aws_access_key_id="test",
-            aws_secret_access_key="test",  # noqa: S106 - any key is accepted
+            aws_secret_access_key="test",
             config=settings,
         )
 
@@ -102,7 +102,9 @@ def network(aws: Aws) -> dict[str, Any]:
     ec2 = aws.client("ec2")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     subnets = [
-        ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{index}.0/24", AvailabilityZone=f"{REGION}{zone}")["Subnet"]["SubnetId"]
+        ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{index}.0/24", AvailabilityZone=f"{REGION}{zone}")["Subnet"][
+            "SubnetId"
+        ]
         for index, zone in enumerate("ab")
     ]
     return {"vpc": vpc, "subnets": subnets}

@@ -19,7 +19,11 @@ def eks(aws: Any, network: dict[str, Any]) -> Iterator[Any]:
         name=CLUSTER,
         version="1.34",
         roleArn=ROLE,
-        resourcesVpcConfig={"subnetIds": network["subnets"], "endpointPublicAccess": False, "endpointPrivateAccess": True},
+        resourcesVpcConfig={
+            "subnetIds": network["subnets"],
+            "endpointPublicAccess": False,
+            "endpointPrivateAccess": True,
+        },
         accessConfig={"authenticationMode": "API", "bootstrapClusterCreatorAdminPermissions": False},
         upgradePolicy={"supportType": "STANDARD"},
         deletionProtection=True,
@@ -57,7 +61,9 @@ def test_a_protected_cluster_is_not_deleted(eks: Any) -> None:
 
 
 def test_an_update_of_a_cluster_keeps_what_it_does_not_name(eks: Any) -> None:
-    update = eks.update_cluster_config(name=CLUSTER, resourcesVpcConfig={"publicAccessCidrs": ["192.0.2.0/24"]})["update"]
+    update = eks.update_cluster_config(name=CLUSTER, resourcesVpcConfig={"publicAccessCidrs": ["192.0.2.0/24"]})[
+        "update"
+    ]
     assert eks.describe_update(name=CLUSTER, updateId=update["id"])["update"]["status"] == "Successful"
     vpc = eks.describe_cluster(name=CLUSTER)["cluster"]["resourcesVpcConfig"]
     assert vpc["publicAccessCidrs"] == ["192.0.2.0/24"]
@@ -73,7 +79,9 @@ def test_a_cluster_in_one_zone_is_refused(eks: Any, network: dict[str, Any]) -> 
 
 
 def test_an_add_on_lives_from_create_to_delete(eks: Any) -> None:
-    made = eks.create_addon(clusterName=CLUSTER, addonName="vpc-cni", addonVersion="v1.20.0-eksbuild.1", tags={"a": "1"})["addon"]
+    made = eks.create_addon(
+        clusterName=CLUSTER, addonName="vpc-cni", addonVersion="v1.20.0-eksbuild.1", tags={"a": "1"}
+    )["addon"]
     assert made["addonArn"].startswith(f"arn:aws:eks:us-east-1:123456789012:addon/{CLUSTER}/vpc-cni/")
     assert "vpc-cni" in eks.list_addons(clusterName=CLUSTER)["addons"]
     eks.get_waiter("addon_active").wait(clusterName=CLUSTER, addonName="vpc-cni")
@@ -94,11 +102,15 @@ def test_an_add_on_owns_the_pod_identities_that_it_names(eks: Any) -> None:
     given = {"clusterName": CLUSTER, "addonName": "ebs-csi", "addonVersion": "v1"}
     pods = [{"serviceAccount": "ebs-csi-controller-sa", "roleArn": ROLE}]
     addon = eks.create_addon(**given, podIdentityAssociations=pods)["addon"]
-    owned = eks.list_pod_identity_associations(clusterName=CLUSTER, serviceAccount="ebs-csi-controller-sa")["associations"]
+    owned = eks.list_pod_identity_associations(clusterName=CLUSTER, serviceAccount="ebs-csi-controller-sa")[
+        "associations"
+    ]
     assert [a["ownerArn"] for a in owned] == [addon["addonArn"]]
     assert addon["podIdentityAssociations"] == [a["associationArn"] for a in owned]
     eks.delete_addon(clusterName=CLUSTER, addonName="ebs-csi")
-    assert not eks.list_pod_identity_associations(clusterName=CLUSTER, serviceAccount="ebs-csi-controller-sa")["associations"]
+    assert not eks.list_pod_identity_associations(clusterName=CLUSTER, serviceAccount="ebs-csi-controller-sa")[
+        "associations"
+    ]
 
 
 def test_a_second_add_on_of_the_name_is_refused(eks: Any) -> None:
@@ -117,7 +129,9 @@ def test_listing_of_an_unknown_cluster_says_that_it_is_missing(eks: Any, operati
 
 def test_an_access_entry_lives_from_create_to_delete(eks: Any) -> None:
     principal = "arn:aws:iam::123456789012:role/team/operators"
-    entry = eks.create_access_entry(clusterName=CLUSTER, principalArn=principal, kubernetesGroups=["ops"])["accessEntry"]
+    entry = eks.create_access_entry(clusterName=CLUSTER, principalArn=principal, kubernetesGroups=["ops"])[
+        "accessEntry"
+    ]
     assert entry["type"] == "STANDARD"
     assert entry["username"] == "arn:aws:sts::123456789012:assumed-role/team/operators/{{SessionName}}"
     assert principal in eks.list_access_entries(clusterName=CLUSTER)["accessEntries"]
@@ -168,8 +182,12 @@ def test_a_node_group_tells_its_update_settings_and_follows_version_updates(eks:
     eks.create_nodegroup(**named, subnets=network["subnets"], nodeRole=ROLE, updateConfig={"maxUnavailable": 2})
     found = eks.describe_nodegroup(**named)["nodegroup"]
     assert (found["updateConfig"], found["version"]) == ({"maxUnavailable": 2}, "1.34")
-    update = eks.update_nodegroup_config(**named, scalingConfig={"minSize": 0, "maxSize": 3, "desiredSize": 1})["update"]
-    assert eks.describe_update(name=CLUSTER, updateId=update["id"], nodegroupName="system")["update"]["id"] == update["id"]
+    update = eks.update_nodegroup_config(**named, scalingConfig={"minSize": 0, "maxSize": 3, "desiredSize": 1})[
+        "update"
+    ]
+    assert (
+        eks.describe_update(name=CLUSTER, updateId=update["id"], nodegroupName="system")["update"]["id"] == update["id"]
+    )
     eks.update_nodegroup_version(**named, releaseVersion="1.34.1-20260714")
     found = eks.describe_nodegroup(**named)["nodegroup"]
     assert (found["releaseVersion"], found["scalingConfig"]["maxSize"]) == ("1.34.1-20260714", 3)

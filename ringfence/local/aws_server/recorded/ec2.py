@@ -1,4 +1,4 @@
-"""EC2 beyond moto: VPC Block Public Access."""
+"""EC2 beyond moto: VPC Block Public Access, and what AWS does along with a call but moto forgets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from ringfence.local.aws_server.recorded.kinds import Kind, Table, operations
 from ringfence.local.aws_server.recorded.store import Context, Record, hex_id, now
-from ringfence.local.aws_server.wire import ApiError
+from ringfence.local.aws_server.wire import ApiError, Reply
 
 
 def _options(context: Context) -> dict[str, Any]:
@@ -56,8 +56,79 @@ EXCLUSION = Kind(
     missing="InvalidVpcBlockPublicAccessExclusionId.NotFound",
     exists="VpcBlockPublicAccessExclusionAlreadyExists",
 )
+
+
+def _backend(context: Context) -> Any:
+    from moto.ec2.models import ec2_backends
+
+    return ec2_backends[context.account][context.region]
+
+
+def _default_endpoint_type(context: Context, reply: Reply) -> Reply:
+    """An endpoint made without a type is of type Gateway; moto leaves it empty and then can't delete it."""
+    for endpoint in _backend(context).vpc_end_points.values():
+        endpoint.vpc_endpoint_type = endpoint.vpc_endpoint_type or "Gateway"
+    return reply
+
+
+def _mark_interfaces(context: Context, reply: Reply) -> Reply:
+    """Tells interfaces made by name from those that come and go with an instance."""
+    for interface in _backend(context).enis.values():
+        if interface.instance is None:
+            interface.made_by_name = True
+    return reply
+
+
+def _let_interfaces_go(context: Context, reply: Reply) -> Reply:
+    """An interface that an instance brought along is deleted with it, unless the launch says otherwise."""
+    for reservation in _backend(context).reservations.values():
+        for instance in reservation.instances:
+            for interface in instance.nics.values():
+                if not getattr(interface, "made_by_name", False):
+                    interface.delete_on_termination = True
+    return reply
+
+
+def _free_interfaces(context: Context, reply: Reply) -> Reply:
+    """An interface that outlives its instance is available again."""
+    for interface in _backend(context).enis.values():
+        if interface.instance is not None and interface.instance.state == "terminated":
+            interface.instance = interface.attachment_id = interface.attach_time = None
+            interface.status = "available"
+    return reply
+
+
+def _remove_gateway_interfaces(context: Context, reply: Reply) -> Reply:
+    """A deleted NAT gateway's interface goes, and its address is free again."""
+    backend = _backend(context)
+    for gateway in backend.nat_gateways.values():
+        interface = gateway._eni
+        if gateway.state == "deleted" and interface.id in backend.enis:
+            for address in [a for a in backend.addresses if a.eni and a.eni.id == interface.id]:
+                address.eni = None
+                address.association_id = None
+            del backend.enis[interface.id]
+    return reply
+
+
+def _remove_network_acls(context: Context, reply: Reply) -> Reply:
+    """A deleted VPC's network ACLs go with it."""
+    backend = _backend(context)
+    for acl in [acl for acl in backend.network_acls.values() if acl.vpc_id not in backend.vpcs]:
+        del backend.network_acls[acl.id]
+    return reply
+
+
 TABLE: Table = {
     **operations(EXCLUSION),
     "DescribeVpcBlockPublicAccessOptions": _options,
     "ModifyVpcBlockPublicAccessOptions": _modify_options,
+}
+AMENDMENTS = {
+    "CreateVpcEndpoint": _default_endpoint_type,
+    "CreateNetworkInterface": _mark_interfaces,
+    "RunInstances": _let_interfaces_go,
+    "TerminateInstances": _free_interfaces,
+    "DeleteNatGateway": _remove_gateway_interfaces,
+    "DeleteVpc": _remove_network_acls,
 }
