@@ -79,10 +79,7 @@ def document(value: Any) -> Any:
 
 
 def _iam(scope: Scope) -> Iterator[Fact]:
-    pages = scope.pages(
-        "iam", "get_account_authorization_details", Filter=["User", "Role", "Group", "LocalManagedPolicy"]
-    )
-    for page in pages:
+    for page in scope.pages("iam", "get_account_authorization_details", Filter=["User", "Role", "Group"]):
         for role in page.get("RoleDetailList", ()):
             if scope.covers("role", role["RoleName"]):
                 yield from _role(role)
@@ -92,11 +89,17 @@ def _iam(scope: Scope) -> Iterator[Fact]:
         for group in page.get("GroupDetailList", ()):
             if scope.covers("group", group["GroupName"]):
                 yield from _policies(f"group/{group['GroupName']}", group, "GroupPolicyList", group["Arn"])
-        for policy in page.get("Policies", ()):
+    yield from _managed(scope)
+
+
+def _managed(scope: Scope) -> Iterator[Fact]:
+    client = scope.client("iam")
+    for page in scope.pages("iam", "list_policies", Scope="Local"):
+        for policy in page["Policies"]:
             if scope.covers("policy", policy["PolicyName"]):
-                version = next(v for v in policy["PolicyVersionList"] if v["IsDefaultVersion"])
-                place = f"policy/{policy['PolicyName']}"
-                yield Fact(place, Slot.DOCUMENT, "", document(version["Document"]), policy["Arn"])
+                version = client.get_policy_version(PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"])
+                found = document(version["PolicyVersion"]["Document"])
+                yield Fact(f"policy/{policy['PolicyName']}", Slot.DOCUMENT, "", found, policy["Arn"])
 
 
 def _policies(subject: str, detail: Mapping[str, Any], inline: str, arn: str) -> Iterator[Fact]:
