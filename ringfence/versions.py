@@ -9,6 +9,7 @@ EKS_VERSION = "1.36"
 # Builds that EKS resolved for a 1.36 cluster, as recorded by operators of real ones in autumn 2026. What EKS offers today:
 # aws eks describe-addon-versions --kubernetes-version 1.36 --addon-name vpc-cni
 EKS_ADDON_VERSIONS = {
+    "aws-ebs-csi-driver": "v1.66.0-eksbuild.1",
     "coredns": "v1.14.3-eksbuild.16",
     "eks-pod-identity-agent": "v1.3.10-eksbuild.3",
     "kube-proxy": "v1.36.0-eksbuild.21",
@@ -52,3 +53,16 @@ ENVOY_SHA512 = {
         "7ccd4e7d88f31ad0e26aa1bd670e3e7338152832a7a1d5e3b677cb547900dd14"
     ),
 }
+
+# The secrets store, by index digest, as several public deployments pin them alike (read 2026-11-22). OpenBao 2.7 has no AWS
+# KMS seal built in any more (openbao.org/docs/2.6.x/configuration/seal); 2.6.3 is the newest release that does.
+OPENBAO_IMAGE = (
+    "quay.io/openbao/openbao:2.6.3@sha256:a60afafda36337abe833c4a63894bf1095098f29abea4091e7e555a33dd52889"
+)
+VAULT_IMAGE = (
+    "docker.io/hashicorp/vault:2.1.1@sha256:47f14a6acb98f48d798a07df7c83f23a6e636e1cf724c5f8ff165cb32667a1e2"
+)
+# Uploads its snapshots; by index digest, as above.
+AWS_CLI_IMAGE = (
+    "public.ecr.aws/aws-cli/aws-cli:2.37.0@sha256:337494c2047176fe9abcf45a5d1eaf1c2c62cae40953284fb1143b5c6170f065"
+)
