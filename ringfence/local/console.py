@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ringfence.local.results import Result, step_of
+from ringfence.local.results import BARE_FAILURE, Result, step_of
 from ringfence.local.toolchain.progress import duration
 
 # The longest silence while the engine runs, in seconds.
@@ -83,7 +83,8 @@ class Watch:
             if metadata := event.get(key, {}).get("metadata"):
                 self._finished(metadata, failed)
         diagnostic = event.get("diagnosticEvent", {})
-        if diagnostic.get("severity") == "error" and (message := diagnostic.get("message", "").strip()):
+        message = diagnostic.get("message", "").strip()
+        if diagnostic.get("severity") == "error" and message and not BARE_FAILURE.fullmatch(message):
             urn = diagnostic.get("urn", "").rsplit("::", 2)
             self._clock.say(f"error: {' '.join(urn[1:])}: {message}" if len(urn) == 3 else f"error: {message}")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +14,10 @@ from ringfence.errors import RingfenceError
 
 # Said for each embedded provider at each start: that it is found on PATH is as it should be.
 EXPECTED = "using pulumi-resource-"
+# Severity of what the program wrote to its error stream, line by line.
+PROGRAM_OUTPUT = "info#err"
+# What the engine adds to every failure, beside the reason.
+BARE_FAILURE = re.compile(r"(update|preview|destroy|refresh) failed")
 # How much of the engine's text goes into an error message.
 TAIL_LINES = 40
 
@@ -64,6 +70,11 @@ def step_of(event: Mapping[str, Any]) -> Step | None:
     keys = tuple(detailed) or tuple(metadata.get("diffs") or ())
     replaces = tuple(key for key, diff in detailed.items() if str(diff.get("diffKind", "")).endswith("-replace"))
     return Step(metadata["op"], metadata["urn"], metadata["type"], keys, replaces or tuple(metadata.get("keys") or ()))
+
+
+def is_interruption(severity: str, text: str) -> bool:
+    """Whether `text` is only the program's trace of being stopped, which the engine does once something else has failed."""
+    return severity == PROGRAM_OUTPUT and text.startswith("Traceback") and text.endswith("\nKeyboardInterrupt")
 
 
 @dataclass(frozen=True)
@@ -122,20 +133,32 @@ class Result:
 
     @cached_property
     def diagnostics(self) -> tuple[tuple[str, str], ...]:
-        """(severity, message) of each diagnostic, without debug output and what is expected on the embedded target."""
-        return tuple(
-            (event["severity"], event["message"].strip())
-            for outer in self.events
-            if (event := outer.get("diagnosticEvent"))
-            and event["severity"] != "debug"
-            and not event.get("ephemeral")
-            and not event["message"].startswith(EXPECTED)
-        )
+        """(severity, message) of each diagnostic, without debug output and what is expected on the embedded target.
+
+        Lines that the program wrote one after the other are one message.
+        """
+        found: list[tuple[str, str]] = []
+        for outer in self.events:
+            event = outer.get("diagnosticEvent")
+            if (
+                not event
+                or event["severity"] == "debug"
+                or event.get("ephemeral")
+                or event["message"].startswith(EXPECTED)
+            ):
+                continue
+            severity, message = event["severity"], event["message"].rstrip()
+            if severity == PROGRAM_OUTPUT and found and found[-1][0] == severity:
+                found[-1] = (severity, f"{found[-1][1]}\n{message}")
+            else:
+                found.append((severity, message))
+        return tuple((severity, text.strip()) for severity, text in found if not is_interruption(severity, text))
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """Messages of diagnostics of severity error, each once."""
-        return tuple(dict.fromkeys(message for severity, message in self.diagnostics if severity == "error"))
+        """Messages of diagnostics of severity error, each once; the bare fact of failure only when nothing else is said."""
+        messages = tuple(dict.fromkeys(message for severity, message in self.diagnostics if severity == "error"))
+        return tuple(message for message in messages if not BARE_FAILURE.fullmatch(message)) or messages
 
     def tail(self) -> str:
         """The last lines of what the engine printed."""
@@ -146,7 +169,7 @@ class Result:
         """This result. Raises EngineError, with what the engine said, when it failed."""
         if self.ok:
             return self
-        words = " ".join(self.command[:2])
+        words = " ".join(itertools.takewhile(lambda word: not word.startswith("-"), self.command))
         if self.exit_code < 0:
             raise EngineError(
                 f"`pulumi {words}` was ended by signal {-self.exit_code}.\n"

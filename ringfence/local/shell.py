@@ -10,21 +10,33 @@ from ringfence.local.stack import Engine
 from ringfence.local.state import write_atomic
 
 # The engine writes the salt of this machine's passphrase into the stack's configuration file, where another machine's
-# would only be in the way; the state has it too. A file with secrets of its own needs its salt and is left as it is.
+# would only be in the way; the state has it too. So the file is put back, unless the command was to change it; then only
+# the salt is taken out again, unless the file has secrets of its own, which need it.
 _WRAPPER = """#!/bin/sh
 # pulumi, keeping this machine's encryption salt out of the project's configuration file.
 config={config}
 forget_salt() {{
     if [ -f "$config" ] && grep -q '^encryptionsalt:' "$config" && ! grep -q 'secure:' "$config"; then
-        kept=$(mktemp) && grep -v '^encryptionsalt:' "$config" > "$kept"
-        cat "$kept" > "$config" && rm -f "$kept"
+        grep -v '^encryptionsalt:' "$config" > "$kept"
+        cat "$kept" > "$config"
     fi
 }}
+changes=no
+for word in "$@"; do
+    case "$word" in config | stack | new | -c | -c=* | --config | --config=*) changes=yes ;; esac
+done
+kept=$(mktemp) || exit 1
 forget_salt
+[ -f "$config" ] && cat "$config" > "$kept"
 trap : INT
 {pulumi} "$@"
 code=$?
-forget_salt
+if [ "$changes" = yes ]; then
+    forget_salt
+elif [ -f "$config" ] && ! cmp -s "$kept" "$config"; then
+    cat "$kept" > "$config"
+fi
+rm -f "$kept"
 exit $code
 """
 

@@ -131,7 +131,7 @@ class Engine:
         write_atomic(self.config_file.parent / "Pulumi.yaml", f"name: {self.project}\nruntime: python\n")
         folder = str(self.config_file.parent)
         self._run(
-            ["-C", folder, "stack", "init", self.stack, "--no-select", "--secrets-provider", "passphrase"]
+            ["stack", "init", self.stack, "-C", folder, "--no-select", "--secrets-provider", "passphrase"]
         ).check()
 
     def _prepare_config(self) -> bool:

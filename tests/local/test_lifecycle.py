@@ -1,0 +1,361 @@
+"""up, preview, status and down through the command line, with the real engine, AWS server and control plane."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psutil
+import pytest
+import yaml
+
+from ringfence.local import services
+from ringfence.local.state import Home
+from ringfence.local.supervise import MARK, Child
+
+# Forty runs of the real thing: minutes, not seconds.
+pytestmark = [pytest.mark.engine, pytest.mark.cluster, pytest.mark.e2e]
+
+PROGRAM = """
+import json
+import pulumi
+import pulumi_aws as aws
+import pulumi_kubernetes as kubernetes
+
+trust = {"Version": "2012-10-17", "Statement": [{
+    "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ec2.amazonaws.com"}}]}
+count = pulumi.Config().get_int("count") or 2
+previous = []
+for number in range(count):
+    role = aws.iam.Role(f"role-{number}", name=f"trial-{number}", assume_role_policy=json.dumps(trust),
+                        opts=pulumi.ResourceOptions(depends_on=previous))
+    previous = [role]
+labels = {"app.kubernetes.io/managed-by": "pulumi"}
+space = kubernetes.core.v1.Namespace("space", metadata={"name": "trial", "labels": labels})
+kubernetes.core.v1.ConfigMap("map", metadata={"name": "map", "namespace": space.metadata["name"]}, data={"a": "b"})
+pulumi.export("roles", count)
+"""
+
+
+class Trial:
+    """A project of its own, driven through `ringfence`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.home = Home(folder / ".ringfence")
+        runtime = {"name": "python", "options": {"virtualenv": sys.prefix}}
+        (folder / "Pulumi.yaml").write_text(yaml.safe_dump({"name": "trial", "runtime": runtime}))
+        (folder / "__main__.py").write_text(PROGRAM)
+
+    def set(self, **config: Any) -> None:
+        text = yaml.safe_dump({"config": {f"trial:{key}": value for key, value in config.items()}})
+        (self.folder / "Pulumi.local.yaml").write_text(text)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        environ = {name: value for name, value in os.environ.items() if name != "RINGFENCE_HOME"}
+        return subprocess.Popen(
+            [sys.executable, "-m", "ringfence.cli", *words],
+            cwd=self.folder,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *words: str, code: int = 0) -> str:
+        process = self.start(*words)
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == code, output
+        return output
+
+    def client(self, service: str) -> Any:
+        endpoint = f"http://127.0.0.1:{self.home.kept_ports()['aws']}"
+        keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
+        return boto3.client(service, endpoint_url=endpoint, **keys)
+
+    def roles(self) -> list[str]:
+        listed = self.client("iam").list_roles()["Roles"]
+        return sorted(role["RoleName"] for role in listed if role["RoleName"].startswith("trial-"))
+
+    def state(self) -> dict[str, Any]:
+        path = self.home.backend / ".pulumi" / "stacks" / "trial" / "local.json"
+        return json.loads(path.read_text())["checkpoint"]["latest"]
+
+    def engine(self) -> psutil.Process:
+        """The running engine, once it has begun to make things."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            pid = Child(self.home, "engine", []).pid()
+            with contextlib.suppress(FileNotFoundError, KeyError, TypeError, ValueError, psutil.NoSuchProcess):
+                if pid and sum(entry["type"] == "aws:iam/role:Role" for entry in self.state()["resources"]) >= 2:
+                    return psutil.Process(pid)
+            time.sleep(0.02)
+        raise AssertionError("the engine made nothing")
+
+    def processes(self) -> list[str]:
+        """Command lines of everything that still runs for this home."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                mark = process.environ().get(MARK, "")
+                if mark.startswith(f"{self.home.root}:") and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(" ".join(process.cmdline()[:4]))
+        return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tools) -> Iterator[Path]:
+    """One project for the module: its services stay up from test to test, which saves ten seconds each time."""
+    path = tmp_path_factory.mktemp("lifecycle")
+    yield path
+    services.stop(Home(path / ".ringfence"), lambda line: None)
+
+
+@pytest.fixture
+def trial(folder) -> Iterator[Trial]:
+    trial = Trial(folder)
+    trial.set(count=2)
+    yield trial
+    trial.set(count=2)
+
+
+def test_up_makes_everything_and_again_changes_nothing(trial):
+    output = trial.run("up")
+    assert "stand: " in output
+    assert trial.roles() == ["trial-0", "trial-1"]
+    kubectl = subprocess.run(
+        [
+            shutil.which("kubectl", path=path_of(trial)),
+            "get",
+            "configmap",
+            "map",
+            "-n",
+            "trial",
+            "-o",
+            "jsonpath={.data.a}",
+        ],
+        env={"KUBECONFIG": str(trial.home.kubeconfig)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert kubectl.stdout == "b"
+    pids = {name: Child(trial.home, name, []).pid() for name in ("aws", "etcd", "kube-apiserver")}
+    assert "created" not in trial.run("up").split("stand: ")[1]
+    assert {name: Child(trial.home, name, []).pid() for name in pids} == pids
+
+
+def path_of(trial: Trial) -> str:
+    """PATH as `ringfence env` sets it."""
+    script = f'eval "$({sys.executable} -m ringfence.cli env)" && echo "$PATH"'
+    return subprocess.run(
+        ["sh", "-c", script], cwd=trial.folder, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_pulumi_by_hand_works_after_env_and_leaves_the_projects_files_alone(trial):
+    trial.run("up")
+    before = (trial.folder / "Pulumi.local.yaml").read_text()
+    script = f'eval "$({sys.executable} -m ringfence.cli env)" && pulumi preview -s local --non-interactive'
+    answer = subprocess.run(["sh", "-c", script], cwd=trial.folder, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "unchanged" in answer.stdout
+    assert (trial.folder / "Pulumi.local.yaml").read_text() == before
+
+
+def test_preview_shows_the_change_and_makes_none(trial):
+    trial.run("up")
+    trial.set(count=3)
+    assert "+ aws:iam/role:Role role-2" in trial.run("preview")
+    assert trial.roles() == ["trial-0", "trial-1"]
+
+
+def test_previews_json_is_the_engines_alone(trial):
+    trial.run("up")
+    trial.set(count=3)
+    command = [sys.executable, "-m", "ringfence.cli", "preview", "--json"]
+    answer = subprocess.run(command, cwd=trial.folder, capture_output=True, check=True)
+    steps = json.loads(answer.stdout)["steps"]
+    assert [step["op"] for step in steps if step["urn"].endswith("::role-2")] == ["create"]
+
+
+def test_drift_made_behind_pulumis_back_shows_with_refresh(trial):
+    trial.run("up")
+    trial.client("iam").update_role(RoleName="trial-0", Description="widened by hand")
+    assert "role-0" not in trial.run("preview")
+    assert "~ aws:iam/role:Role role-0" in trial.run("preview", "--refresh")
+    trial.client("iam").update_role(RoleName="trial-0", Description="")
+
+
+def test_an_engine_killed_in_the_middle_of_up_is_made_good_by_the_next_up(trial):
+    trial.run("up")
+    trial.set(count=30)
+    command = trial.start("up")
+    trial_engine = wait_for_more(trial, 5)
+    trial_engine.kill()
+    output, _ = command.communicate(timeout=60)
+    assert command.returncode == 1
+    assert "ended by signal 9" in output
+    assert len(trial.roles()) < 30
+    trial.run("up")
+    assert len(trial.roles()) == 30
+    urns = [entry["urn"] for entry in trial.state()["resources"]]
+    assert len(urns) == len(set(urns))
+    assert not trial.state().get("pending_operations")
+
+
+def wait_for_more(trial: Trial, count: int) -> psutil.Process:
+    """The engine, once the account has `count` of the roles."""
+    deadline = time.monotonic() + 120
+    while len(trial.roles()) < count and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return trial.engine()
+
+
+def test_a_killed_command_leaves_an_engine_that_the_next_command_stops_first(trial):
+    trial.run("up")
+    trial.set(count=60)
+    command = trial.start("up")
+    engine = wait_for_more(trial, 35)
+    command.kill()
+    command.wait(30)
+    assert engine.is_running()
+    output = trial.run("up")
+    assert "an interrupted run's engine is still at work" in output or not engine.is_running()
+    assert len(trial.roles()) == 60
+    assert not trial.state().get("pending_operations")
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_up_keeps_its_state_and_goes_on_the_next_time(trial, stop):
+    trial.run("up")
+    trial.set(count=40)
+    command = trial.start("up")
+    wait_for_more(trial, 5)
+    command.send_signal(stop)
+    output, _ = command.communicate(timeout=120)
+    assert command.returncode == 130, output
+    assert Child(trial.home, "engine", []).pid() is None
+    known = {entry["id"] for entry in trial.state()["resources"] if entry["type"] == "aws:iam/role:Role"}
+    assert known == set(trial.roles())
+    trial.run("up")
+    assert len(trial.roles()) == 40
+
+
+def test_two_ups_at_once_take_turns(trial):
+    trial.run("up")
+    trial.set(count=3)
+    first, second = trial.start("up"), trial.start("up")
+    outputs = [process.communicate(timeout=300)[0] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), outputs
+    assert sum("1 created" in output for output in outputs) == 1
+
+
+def test_lost_memory_of_the_aws_server_is_noticed_and_made_good(trial):
+    trial.run("up")
+    os.kill(Child(trial.home, "aws", []).pid(), signal.SIGKILL)
+    output = trial.run("up")
+    assert "have lost what they held" in output
+    assert trial.roles() == ["trial-0", "trial-1"]
+    assert "have lost what they held" not in trial.run("up")
+
+
+def test_everything_killed_as_by_a_reboot_comes_back(trial):
+    trial.run("up")
+    for name in ("aws", "etcd", "kube-apiserver", "kube-controller-manager"):
+        os.kill(Child(trial.home, name, []).pid(), signal.SIGKILL)
+    trial.run("up")
+    assert trial.roles() == ["trial-0", "trial-1"]
+    status = json.loads(trial.run("status", "--json"))
+    assert status["aws"]["ready"]
+    assert status["kubernetes"]["ready"]
+
+
+def test_a_stale_lock_of_a_killed_engine_does_not_block(trial):
+    trial.run("up")
+    folder = trial.home.backend / ".pulumi" / "locks" / "organization" / "trial" / "local"
+    folder.mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen(["true"])
+    process.wait()
+    content = {
+        "pid": process.pid,
+        "username": "x",
+        "hostname": os.uname().nodename,
+        "timestamp": "2026-01-01T00:00:00Z",
+    }
+    (folder / "stale.json").write_text(json.dumps(content))
+    trial.run("up")
+
+
+def test_status_tells_what_runs_and_what_stands(trial):
+    trial.run("up")
+    text = trial.run("status")
+    assert "AWS         ready" in text
+    assert "trial/local: " in text
+
+
+def test_down_leaves_nothing_and_can_be_repeated(trial):
+    trial.run("up")
+    assert "everything destroyed" in trial.run("down")
+    assert trial.processes() == []
+    assert not trial.state().get("resources")
+    trial.run("down")
+    assert "not running" in trial.run("status")
+
+
+def test_down_works_when_the_services_are_gone(trial):
+    trial.run("up")
+    services.stop(trial.home, lambda line: None)
+    trial.run("down")
+    assert trial.processes() == []
+    assert not trial.state().get("resources")
+
+
+def test_down_after_a_killed_engine_leaves_nothing(trial):
+    trial.run("up")
+    trial.set(count=30)
+    command = trial.start("up")
+    wait_for_more(trial, 5).kill()
+    command.communicate(timeout=60)
+    trial.run("down")
+    assert trial.processes() == []
+
+
+def test_what_the_state_does_not_know_is_reported_by_down(trial):
+    trial.run("up")
+    document = {"Version": "2012-10-17", "Statement": []}
+    trial.client("iam").create_role(RoleName="made-by-hand", AssumeRolePolicyDocument=json.dumps(document))
+    output = trial.run("down", code=1)
+    assert "made-by-hand" in output
+    assert trial.processes() == []
+
+
+def test_down_where_nothing_was_ever_made_needs_no_toolchain(tmp_path, monkeypatch):
+    monkeypatch.setenv("RINGFENCE_CACHE", str(tmp_path / "empty"))
+    (tmp_path / "project").mkdir()
+    trial = Trial(tmp_path / "project")
+    trial.run("down")
+    assert not (tmp_path / "empty").exists()
+    assert "not running" in trial.run("status")
+
+
+def test_a_folder_without_a_project_is_refused_with_a_remedy(tmp_path):
+    answer = subprocess.run(
+        [sys.executable, "-m", "ringfence.cli", "up"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 1
+    assert "no Pulumi.yaml" in answer.stderr
+    assert "remedy" in answer.stderr
+    assert "Traceback" not in answer.stderr
