@@ -126,6 +126,7 @@ class Environment:
                 self.names,
                 zones=settings.availability_zones,
                 vpc_id=self.network.vpc_id,
+                vpc_cidr=settings.vpc_cidr,
                 subnet_ids=self.network.public_subnet_ids,
                 policy=self.policy,
                 replicas="per-zone" if production else "single",
