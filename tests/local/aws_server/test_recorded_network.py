@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 
 @pytest.fixture(scope="module")
@@ -220,3 +221,30 @@ def test_a_deleted_nat_gateway_gives_its_address_back(aws: Any, network: dict[st
     assert "AssociationId" not in shown
     assert interface not in [i["NetworkInterfaceId"] for i in ec2.describe_network_interfaces()["NetworkInterfaces"]]
     ec2.release_address(AllocationId=address)
+
+
+def test_private_dns_of_an_endpoint_can_be_switched(aws: Any, network: dict[str, Any]) -> None:
+    ec2 = aws.client("ec2")
+    made = ec2.create_vpc_endpoint(
+        VpcId=network["vpc"],
+        ServiceName="com.amazonaws.us-east-1.ecr.api",
+        VpcEndpointType="Interface",
+        SubnetIds=network["subnets"][:1],
+        PrivateDnsEnabled=False,
+    )["VpcEndpoint"]["VpcEndpointId"]
+    ec2.modify_vpc_endpoint(VpcEndpointId=made, PrivateDnsEnabled=True)
+    assert ec2.describe_vpc_endpoints(VpcEndpointIds=[made])["VpcEndpoints"][0]["PrivateDnsEnabled"] is True
+    ec2.delete_vpc_endpoints(VpcEndpointIds=[made])
+
+
+def test_a_missing_network_acl_entry_has_its_own_error(aws: Any, network: dict[str, Any]) -> None:
+    ec2 = aws.client("ec2")
+    acl = ec2.create_network_acl(VpcId=network["vpc"])["NetworkAcl"]["NetworkAclId"]
+    entry = {"NetworkAclId": acl, "RuleNumber": 100, "Egress": False}
+    with pytest.raises(ClientError, match=r"InvalidNetworkAclEntry\.NotFound"):
+        ec2.delete_network_acl_entry(**entry)
+    ec2.create_network_acl_entry(**entry, Protocol="-1", RuleAction="allow", CidrBlock="10.0.0.0/8")
+    with pytest.raises(ClientError, match=r"InvalidNetworkAclEntry\.NotFound"):
+        ec2.delete_network_acl_entry(**entry | {"Egress": True})
+    ec2.delete_network_acl_entry(**entry)
+    ec2.delete_network_acl(NetworkAclId=acl)

@@ -197,3 +197,32 @@ def test_xray_groups_and_sampling_rules_live_from_create_to_delete(aws: Any) -> 
     xray.delete_sampling_rule(RuleName="all")
     xray.delete_group(GroupName="tools")
     assert (xray.get_sampling_rules()["SamplingRuleRecords"], xray.get_groups()["Groups"]) == ([], [])
+
+
+def test_a_metric_filter_put_twice_is_one_and_goes_with_its_group(aws: Any) -> None:
+    logs = aws.client("logs")
+    for group in ("/filtered", "/other"):
+        logs.create_log_group(logGroupName=group)
+    change = [{"metricName": "m", "metricNamespace": "n", "metricValue": "1"}]
+    for group, pattern in (("/filtered", "one"), ("/filtered", "two"), ("/other", "three")):
+        logs.put_metric_filter(logGroupName=group, filterName="f", filterPattern=pattern, metricTransformations=change)
+    shown = logs.describe_metric_filters(logGroupName="/filtered")["metricFilters"]
+    assert [f["filterPattern"] for f in shown] == ["two"]
+    logs.delete_log_group(logGroupName="/filtered")
+    logs.create_log_group(logGroupName="/filtered")
+    assert logs.describe_metric_filters(logGroupName="/filtered")["metricFilters"] == []
+    assert len(logs.describe_metric_filters(logGroupName="/other")["metricFilters"]) == 1
+
+
+def test_a_bucket_policy_is_kept_and_said_not_to_be_enforced(aws: Any) -> None:
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="tls-only")
+    plain = {"Bool": {"aws:SecureTransport": "false"}}
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::tls-only/*", "Condition": plain}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
+    s3.put_bucket_policy(Bucket="tls-only", Policy=policy)
+    s3.put_object(Bucket="tls-only", Key="k", Body=b"v")
+    assert s3.get_object(Bucket="tls-only", Key="k")["Body"].read() == b"v"
+    assert json.loads(s3.get_bucket_policy(Bucket="tls-only")["Policy"]) == json.loads(policy)
+    remarks = {entry["service"]: entry["remarks"] for entry in aws.own("recorded")["recorded_not_emulated"]}
+    assert any("Bucket policies" in remark for remark in remarks["s3"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ringfence.local.aws_server.recorded.kinds import Kind, Table, operations
-from ringfence.local.aws_server.recorded.store import Context, Record, hex_id, now
+from ringfence.local.aws_server.recorded.store import PASS, Context, Record, hex_id, now
 from ringfence.local.aws_server.wire import ApiError, Reply
 
 
@@ -71,6 +71,30 @@ def _default_endpoint_type(context: Context, reply: Reply) -> Reply:
     return reply
 
 
+def _private_dns(context: Context, reply: Reply) -> Reply:
+    """ModifyVpcEndpoint may switch private DNS names; moto leaves the member out."""
+    if "PrivateDnsEnabled" in context.params:
+        endpoint = _backend(context).vpc_end_points[context.params["VpcEndpointId"]]
+        endpoint.private_dns_enabled = context.params["PrivateDnsEnabled"]
+    return reply
+
+
+def _delete_acl_entry(context: Context) -> object:
+    """moto breaks on an entry that isn't there, where AWS has an error of its own."""
+    params = context.params
+    wanted = (str(params["RuleNumber"]), params["Egress"])
+    acl = _backend(context).network_acls.get(params["NetworkAclId"])
+    if acl is not None and all((str(e.rule_number), _flag(e.egress)) != wanted for e in acl.network_acl_entries):
+        direction = "outbound" if wanted[1] else "inbound"
+        raise ApiError("InvalidNetworkAclEntry.NotFound", f"No {direction} entry {wanted[0]} in {acl.id}.")
+    return PASS
+
+
+def _flag(value: Any) -> bool:
+    """moto keeps booleans of requests as they came."""
+    return str(value).lower() == "true"
+
+
 def _mark_interfaces(context: Context, reply: Reply) -> Reply:
     """Tells interfaces made by name from those that come and go with an instance."""
     for interface in _backend(context).enis.values():
@@ -123,9 +147,11 @@ TABLE: Table = {
     **operations(EXCLUSION),
     "DescribeVpcBlockPublicAccessOptions": _options,
     "ModifyVpcBlockPublicAccessOptions": _modify_options,
+    "DeleteNetworkAclEntry": _delete_acl_entry,
 }
 AMENDMENTS = {
     "CreateVpcEndpoint": _default_endpoint_type,
+    "ModifyVpcEndpoint": _private_dns,
     "CreateNetworkInterface": _mark_interfaces,
     "RunInstances": _let_interfaces_go,
     "TerminateInstances": _free_interfaces,

@@ -55,7 +55,22 @@ def _delete_log_group(context: Context) -> object:
         raise ApiError("ValidationException", f"{name} has deletion protection enabled; disable it first.")
     context.records("logGroupSettings").pop((name,), None)
     context.records("dataProtectionPolicy").pop((name,), None)
+    filters = _metric_filters(context)
+    filters.metric_filters = [f for f in filters.metric_filters if f["logGroupName"] != name]
     return PASS
+
+
+def _metric_filters(context: Context) -> Any:
+    from moto.logs.models import logs_backends
+
+    return logs_backends[context.account][context.region].filters
+
+
+def _replace_filter(context: Context, reply: Reply) -> Reply:
+    """A metric filter's name is unique in its group: the last one counts. moto keeps them all."""
+    filters = _metric_filters(context)
+    filters.metric_filters = list({(f["logGroupName"], f["filterName"]): f for f in filters.metric_filters}.values())
+    return reply
 
 
 def _put_policy(context: Context) -> dict[str, Any]:
@@ -147,4 +162,4 @@ TABLE: Table = {
     "DisassociateKmsKey": _disassociate_key,
     "PutLogGroupDeletionProtection": _protect,
 }
-AMENDMENTS = {"DescribeLogGroups": _describe_groups}
+AMENDMENTS = {"DescribeLogGroups": _describe_groups, "PutMetricFilter": _replace_filter}

@@ -27,6 +27,12 @@ MODULES: dict[str, tuple[str, ...]] = {
     "route53resolver": ("resolver",),
     "xray": ("xray",),
 }
+# What moto keeps and shows but doesn't act on, though a reader might think so.
+REMARKS: dict[str, tuple[str, ...]] = {
+    "iam": ("Policies are stored and shown; no request is authorized by them.",),
+    "kms": ("Key policies are stored and shown; no request is authorized by them.",),
+    "s3": ("Bucket policies are stored and shown; no request is authorized by them.",),
+}
 
 
 @cache
@@ -57,7 +63,7 @@ def amendment(service: str, operation: str) -> Amendment | None:
 
 
 def report(store: Store) -> list[dict[str, Any]]:
-    """What is recorded, not emulated: service, the operations answered here, and the number of stored resources."""
+    """What is recorded, not emulated: service, the operations answered here, the number of stored resources, remarks."""
     counts: Counter[tuple[str, str]] = Counter()
     for shelf, records in store.shelves():
         counts[(shelf.service, shelf.kind)] += len(records)
@@ -66,6 +72,7 @@ def report(store: Store) -> list[dict[str, Any]]:
             "service": service,
             "operations": sorted(table(service)),
             "resources": {kind: count for (owner, kind), count in sorted(counts.items()) if owner == service},
+            "remarks": list(REMARKS.get(service, ())),
         }
-        for service in sorted(MODULES)
+        for service in sorted(MODULES | REMARKS)
     ]
