@@ -6,6 +6,7 @@ Exit codes: 0 nothing to do, 1 failed, 2 something needs a review.
 from __future__ import annotations
 
 import datetime
+import functools
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -183,7 +184,8 @@ def explain(lock_path: Path | None, catalog_path: Path, stack: str, name: str) -
 @_usage_options
 @_output_options
 @click.option("--base", help="revision to compare with: what this branch adds  [default: the lockfile as it is]")
-@click.option("--preview", type=_FILE, help="`pulumi preview --json`  [default: the lockfile as it is]")
+@click.option("--preview", type=_FILE, help="`pulumi preview --json`  [default: see --embedded]")
+@click.option("--embedded", is_flag=True, help="preview on the embedded target; so is it without --base and --preview")
 def review(
     lock_path: Path | None,
     catalog_path: Path,
@@ -194,15 +196,19 @@ def review(
     out: Path | None,
     base: str | None,
     preview: Path | None,
+    embedded: bool,
 ) -> None:
     """Report the permission changes of a branch. Exits with 2 if there are any to review."""
-    if base is None and preview is None:
-        remedy = "pass --base REF, --preview FILE, or both"
-        raise InputError([Problem("ringfence review", "", "has nothing to compare", remedy)])
     path = _lock_path(lock_path, stack, catalog_path)
-    head = lockfile.read(path) if path.exists() or preview is None else None
+    head = lockfile.read(path) if path.exists() else None
     before = baselines.at_revision(path, base) if base else head
-    candidate = surface_of("preview", sources.preview_resources(preview)) if preview else _surface(head)
+    if preview is None and (base is None or embedded):
+        resources = sources.preview_of(_embedded_preview(stack), "the embedded target's preview")
+        candidate = surface_of("preview", resources)
+    elif preview is not None:
+        candidate = surface_of("preview", sources.preview_resources(preview))
+    else:
+        candidate = _surface(head)
     report = reporting.review_report(
         before=_surface(before),
         candidate=candidate,
@@ -210,10 +216,25 @@ def review(
         catalog=_catalog(catalog_path),
         usage=usage.read(last_accessed, events),
         day=_today(),
-        labels=(f"{path.name} at {base}" if base else path.name, "preview" if preview else path.name),
+        labels=(
+            f"{path.name} at {base}" if base else path.name,
+            path.name if candidate.label != "preview" else "preview",
+        ),
     )
     reporting.write(report, formats or ("markdown",), out)
     _finish(report, bool(report.to_review), out)
+
+
+def _embedded_preview(stack: str) -> str:
+    """The JSON of a preview on the embedded target. Packs are left out: their findings are what is reported here."""
+    from ringfence.local.console import Clock
+    from ringfence.local.lifecycle import Embedded, find_project, home_of
+
+    folder = find_project(Path())
+    # Standard output is the report's alone.
+    clock = Clock(functools.partial(click.echo, err=True))
+    target = Embedded(folder, stack=stack, home=home_of(folder), clock=clock)
+    return target.preview((), packs=(), refresh=False, as_json=True).check().stdout
 
 
 def _surface(lock: Lockfile | None) -> lockfile.Surface:

@@ -24,9 +24,17 @@ def _load(path: Path) -> Any:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError([Problem(where, "", f"is larger than {MAX_BYTES:,} bytes", "pass a preview or a state")])
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError([Problem(where, "", f"can't be read: {error.strerror}", "check the path")]) from error
+    except UnicodeDecodeError as error:
+        raise InputError([Problem(where, "", "is not UTF-8", "write it again")]) from error
+    return _parse(text, where)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         remedy = "write it with `pulumi preview --json` or `pulumi stack export`"
         raise InputError([Problem(where, "", "is not valid JSON", remedy)]) from error
@@ -37,15 +45,23 @@ def preview_resources(path: Path) -> list[Resource]:
 
     Raises InputError when the file is no preview, or one that failed: half a preview must not pass as a whole.
     """
-    data = _load(path)
+    return _preview(_load(path), str(path))
+
+
+def preview_of(text: str, where: str) -> list[Resource]:
+    """The same from the engine's own output."""
+    return _preview(_parse(text, where), where)
+
+
+def _preview(data: Any, where: str) -> list[Resource]:
     steps = data.get("steps") if isinstance(data, dict) else None
     if not isinstance(steps, list):
         remedy = "write it with: pulumi preview --json > preview.json"
-        raise InputError([Problem(str(path), "steps", "is missing: this is no preview", remedy)])
+        raise InputError([Problem(where, "steps", "is missing: this is no preview", remedy)])
     failed = [item for item in data.get("diagnostics") or () if isinstance(item, dict) and _is_failure(item)]
     if failed:
         message = f"the preview failed: {str(failed[0].get('message', '')).strip()[:300]}"
-        raise InputError([Problem(str(path), "diagnostics", message, "mend the program and preview again")])
+        raise InputError([Problem(where, "diagnostics", message, "mend the program and preview again")])
     made: dict[str, tuple[Mapping[str, Any], Any]] = {}
     for step in steps:
         state = step.get("newState") if isinstance(step, dict) else None
