@@ -6,16 +6,16 @@ and a remainder that another one covers is dropped, so that a group that has rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from ringfence.iam import patterns
 from ringfence.iam.budget import Budget
-from ringfence.iam.patterns import ANY, PART, PART_ANY, STAR
+from ringfence.iam.patterns import ONE, RUNS, STAR
 
 Group = tuple[str, ...]
 _Remainders = frozenset[str]
+_State = tuple[_Remainders, ...]
 _EVERYTHING: _Remainders = frozenset((STAR,))
-_NOTHING: _Remainders = frozenset()
 # Characters tried for "any other character", in this order; a pattern that names them all is beyond any quota.
 OTHERS = "x0abcdefghijklmnopqrstuvwyz123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_./=+@,~ ()!#$%&;<>[]^`{|}'\"\\*?" + "".join(
     chr(code) for code in range(0xC0, 0x250)
@@ -46,6 +46,24 @@ def find(
         budget.release(len(walk.seen))
 
 
+class _Set:
+    """What a set of remainders allows next. nullable: one matches the empty text; heads: characters told apart from
+    all others; open: any other character can come next; forced: text that must come next."""
+
+    __slots__ = ("forced", "heads", "nullable", "open")
+
+    def __init__(self, remainders: _Remainders):
+        self.nullable = any(not remainder.strip(patterns.STARS) for remainder in remainders)
+        heads: set[str] = set()
+        self.open = False
+        prefixes = []
+        for remainder in remainders:
+            self.open |= _heads(remainder, heads)
+            prefixes.append(patterns.literal_prefix(remainder))
+        self.heads = frozenset(heads)
+        self.forced = "" if self.nullable or not prefixes else _common(min(prefixes), max(prefixes))
+
+
 class _Walk:
     def __init__(
         self,
@@ -58,35 +76,42 @@ class _Walk:
         skip: Callable[[str], bool] | None,
     ):
         self.start = tuple(_reduce(set(group)) for group in groups)
-        self.count = len(groups)
-        self.required = [index for index in range(self.count) if required >> index & 1]
-        self.forbidden = [index for index in range(self.count) if forbidden >> index & 1]
+        self.required = [index for index in range(len(groups)) if required >> index & 1]
+        self.forbidden = [index for index in range(len(groups)) if forbidden >> index & 1]
         self.required_set, self.forbidden_set = required, forbidden
         self.budget, self.accept, self.settled, self.skip = budget, accept, settled, skip
         self.answers: dict[int, bool] = {}
         self.closed: dict[tuple[int, int], bool] = {}
-        self.seen: set[tuple[_Remainders, ...]] = set()
+        self.seen: set[_State] = set()
+        self.sets: dict[_Remainders, _Set] = {}
         self.steps: dict[tuple[_Remainders, str], _Remainders] = {}
+        self.starred_steps: dict[tuple[_Remainders, str], frozenset[str]] = {}
+        self.splits: dict[_Remainders, tuple[_Remainders, tuple[str, ...]]] = {}
+        self.stack: list[tuple[_State, str]] = []
 
     def run(self) -> str | None:
-        stack: list[tuple[tuple[_Remainders, ...], str]] = [(self.start, "")]
-        while stack:
-            state, text = stack.pop()
+        self.stack.append((self.start, ""))
+        while self.stack:
+            state, text = self.stack.pop()
             if state in self.seen:
                 continue
             self.seen.add(state)
             self.budget.state()
             if self.hopeless(state):
                 continue
-            matched = 0
-            for index, remainders in enumerate(state):
-                if remainders and ("" in remainders or STAR in remainders or PART in remainders):
-                    matched |= 1 << index
+            infos = [self.info(remainders) for remainders in state]
+            matched = sum([1 << index for index, info in enumerate(infos) if info.nullable])
             counts = matched & self.required_set == self.required_set and not matched & self.forbidden_set
             if counts and self.answer(matched, text):
                 return text
-            self.extend(state, text, stack)
+            self.extend(state, infos, text)
         return None
+
+    def info(self, remainders: _Remainders) -> _Set:
+        known = self.sets.get(remainders)
+        if known is None:
+            known = self.sets[remainders] = _Set(remainders)
+        return known
 
     def answer(self, matched: int, text: str) -> bool:
         if self.skip is not None and self.skip(text):
@@ -96,16 +121,16 @@ class _Walk:
             known = self.answers[matched] = self.accept(matched, text)
         return known
 
-    def hopeless(self, state: tuple[_Remainders, ...]) -> bool:
+    def hopeless(self, state: _State) -> bool:
         if any(not state[index] for index in self.required):
             return True
-        if any(state[index] == _EVERYTHING for index in self.forbidden):
+        if any(state[index] is _EVERYTHING for index in self.forbidden):
             return True
         if self.settled is None:
             return False
         certain = dead = 0
         for index, remainders in enumerate(state):
-            if remainders == _EVERYTHING:
+            if remainders is _EVERYTHING:
                 certain |= 1 << index
             elif not remainders:
                 dead |= 1 << index
@@ -114,177 +139,140 @@ class _Walk:
             known = self.closed[(certain, dead)] = self.settled(certain, dead)
         return known
 
-    def extend(
-        self, state: tuple[_Remainders, ...], text: str, stack: list[tuple[tuple[_Remainders, ...], str]]
-    ) -> None:
-        forced = self.forced_text(state)
+    def extend(self, state: _State, infos: list[_Set], text: str) -> None:
+        forced = next((infos[index].forced for index in self.required if infos[index].forced), "")
         if forced:
-            following = tuple(_advance(remainders, forced) if remainders else _NOTHING for remainders in state)
-            stack.append((following, text + forced))
+            self.push(tuple([self.advance(remainders, forced) for remainders in state]), text + forced)
             return
-        heads: set[str] = set()
-        undetermined = False
-        for remainders in state:
-            if remainders == _EVERYTHING:
-                continue
-            for remainder in remainders:
-                undetermined = True
-                _heads(remainder, heads)
-        if not undetermined:
+        if all(not remainders or remainders is _EVERYTHING for remainders in state):
             # Whatever follows, the same groups match: this state's answer was the last.
             return
-        useful = self.useful(state, heads)
-        for character in sorted(useful, reverse=True):
-            self.push(state, text, character, stack)
-        other = next(candidate for candidate in OTHERS if candidate not in heads)
-        self.push(state, text, other, stack)
-
-    def useful(self, state: tuple[_Remainders, ...], heads: set[str]) -> set[str]:
-        """The characters with a transition of their own that no required group rules out at once."""
+        heads: frozenset[str] = frozenset().union(*[info.heads for info in infos])
         useful = heads
+        closed = False
         for index in self.required:
-            taken: set[str] = set()
-            for remainder in state[index]:
-                if _is_open(remainder):
-                    break
-                _heads(remainder, taken)
-            else:
-                useful = useful & taken
-        return useful
+            # Characters that a required group rules out at once lead nowhere.
+            if not infos[index].open:
+                closed = True
+                useful = useful & infos[index].heads
+        characters = sorted(useful, reverse=True)
+        if not closed:
+            characters.append(next(candidate for candidate in OTHERS if candidate not in heads))
+        step = self.step
+        for character in characters:
+            self.push(tuple([step(remainders, character) for remainders in state]), text + character)
 
-    def forced_text(self, state: tuple[_Remainders, ...]) -> str:
-        """Plain text that must come next, since one required group has nothing else left."""
-        for index in self.required:
-            remainders = state[index]
-            if len(remainders) == 1:
-                (remainder,) = remainders
-                forced = patterns.literal_prefix(remainder)
-                if forced:
-                    return forced
-        return ""
-
-    def push(
-        self,
-        state: tuple[_Remainders, ...],
-        text: str,
-        character: str,
-        stack: list[tuple[tuple[_Remainders, ...], str]],
-    ) -> None:
-        following = tuple(self.step(remainders, character) for remainders in state)
-        if following not in self.seen:
-            stack.append((following, text + character))
+    def push(self, state: _State, text: str) -> None:
+        if state not in self.seen:
+            self.stack.append((state, text))
 
     def step(self, remainders: _Remainders, character: str) -> _Remainders:
-        if not remainders or remainders == _EVERYTHING:
+        """What is left of the remainders after the character."""
+        if not remainders or remainders is _EVERYTHING:
             return remainders
         known = self.steps.get((remainders, character))
+        if known is not None:
+            return known
+        self.budget.tick()
+        starred, others = self.split(remainders)
+        found: set[str] = set(starred)
+        if starred:
+            found |= self.step_starred(starred, character)
+        for remainder in others:
+            _step(remainder, character, found)
+        # Only a remainder newly at a star can cover others; most steps have none.
+        fresh = any(remainder[:1] == STAR and remainder not in starred for remainder in found)
+        known = self.steps[(remainders, character)] = _reduce(found) if fresh else frozenset(found)
+        return known
+
+    def split(self, remainders: _Remainders) -> tuple[_Remainders, tuple[str, ...]]:
+        """The remainders that begin with a star, which every character leaves in place, and the others."""
+        known = self.splits.get(remainders)
         if known is None:
-            known = self.steps[(remainders, character)] = _step_all(remainders, character)
-            self.budget.tick()
+            starred = frozenset(remainder for remainder in remainders if remainder[:1] == STAR)
+            known = self.splits[remainders] = (starred, tuple(remainders - starred))
+        return known
+
+    def advance(self, remainders: _Remainders, text: str) -> _Remainders:
+        """What is left of the remainders after the text."""
+        if not remainders or remainders is _EVERYTHING:
+            return remainders
+        found: set[str] = set()
+        for remainder in remainders:
+            prefix = patterns.literal_prefix(remainder)
+            if len(prefix) >= len(text):
+                if prefix.startswith(text):
+                    found.add(remainder[len(text) :])
+            elif text.startswith(prefix):
+                left: _Remainders = _reduce({remainder[len(prefix) :]})
+                for character in text[len(prefix) :]:
+                    left = self.step(left, character)
+                found |= left
+        return _reduce(found)
+
+    def step_starred(self, starred: _Remainders, character: str) -> frozenset[str]:
+        known = self.starred_steps.get((starred, character))
+        if known is None:
+            found: set[str] = set()
+            for remainder in starred:
+                _step(remainder[1:], character, found)
+            known = self.starred_steps[(starred, character)] = frozenset(found)
         return known
 
 
-def _is_open(remainder: str) -> bool:
-    """Whether characters without a transition of their own can come next."""
-    return remainder[:1] in (STAR, ANY, PART, PART_ANY) and remainder != ""
+def _common(one: str, other: str) -> str:
+    """The common beginning of two texts."""
+    for position, character in enumerate(one):
+        if position >= len(other) or other[position] != character:
+            return one[:position]
+    return one
 
 
-def _heads(remainder: str, heads: set[str]) -> None:
-    """Add the characters that `remainder` tells apart from all others as the next one."""
+def _heads(remainder: str, heads: set[str]) -> bool:
+    """Add the characters that `remainder` tells apart from all others as the next one. Whether others may come too."""
+    more = False
     for token in remainder:
-        if token == STAR:
+        excluded = RUNS.get(token)
+        if excluded is not None:
+            heads.update(excluded)
+            more = True
             continue
-        if token == PART:
-            heads.add(":")
-            continue
-        if token == PART_ANY:
-            heads.add(":")
-        elif token != ANY:
-            letter = patterns.folded(token)
-            if letter:
-                heads.update((letter, letter.upper()))
-            else:
-                heads.add(token)
-        return
-
-
-def _step_all(remainders: _Remainders, character: str) -> _Remainders:
-    found: set[str] = set()
-    for remainder in remainders:
-        _step(remainder, character, found)
-    if not found:
-        return _NOTHING
-    # Only a remainder newly at a star can cover others; most steps have none.
-    if any(remainder[:1] == STAR and remainder not in remainders for remainder in found):
-        return _reduce(found)
-    return frozenset(found)
+        excluded = ONE.get(token)
+        if excluded is not None:
+            heads.update(excluded)
+            return True
+        letter = patterns.folded(token)
+        heads.update((letter, letter.upper()) if letter else (token,))
+        return more
+    return more
 
 
 def _step(remainder: str, character: str, found: set[str]) -> None:
     """Add what is left of `remainder` after `character`."""
-    position = 0
-    for token in remainder:
-        position += 1
-        if token == STAR:
-            found.add(remainder[position - 1 :])
-            continue
-        if token == PART:
-            if character != ":":
-                found.add(remainder[position - 1 :])
-            continue
-        if token in (character, ANY):
-            found.add(remainder[position:])
-        elif token == PART_ANY:
-            if character != ":":
+    for position, head in enumerate(remainder):
+        excluded = RUNS.get(head)
+        if excluded is not None:
+            if character not in excluded:
                 found.add(remainder[position:])
-        elif patterns.folded(token) and patterns.folded(token) == character.lower():
-            found.add(remainder[position:])
+            continue
+        excluded = ONE.get(head)
+        if excluded is not None:
+            if character not in excluded:
+                found.add(remainder[position + 1 :])
+        elif head == character or (head >= "\udc00" and patterns.folded(head) == character.lower()):
+            found.add(remainder[position + 1 :])
         return
-
-
-def _advance(remainders: _Remainders, text: str) -> _Remainders:
-    """What is left of the remainders after `text`."""
-    if remainders == _EVERYTHING:
-        return remainders
-    found: set[str] = set()
-    for remainder in remainders:
-        prefix = patterns.literal_prefix(remainder)
-        if len(prefix) >= len(text):
-            if prefix.startswith(text):
-                found.add(remainder[len(text) :])
-            continue
-        if not text.startswith(prefix):
-            continue
-        current: Iterable[str] = (remainder[len(prefix) :],)
-        for character in text[len(prefix) :]:
-            following: set[str] = set()
-            for left in current:
-                _step(left, character, following)
-            if STAR in following:
-                following = {STAR}
-                current = following
-                break
-            current = following
-            if not following:
-                break
-        found.update(current)
-    return _reduce(found)
 
 
 def _reduce(remainders: set[str]) -> _Remainders:
     """Without the remainders that another one covers."""
     if STAR in remainders:
         return _EVERYTHING
-    if len(remainders) > 2:
-        starred = [remainder for remainder in remainders if remainder[:1] == STAR]
-        if len(starred) > 1:
-            dropped = {
-                narrow
-                for narrow in starred
-                if any(
-                    wide is not narrow and len(wide) <= len(narrow) and patterns.includes(wide, narrow)
-                    for wide in starred
-                )
-            }
-            remainders = remainders - dropped
+    starred = sorted((remainder for remainder in remainders if remainder[:1] == STAR), key=len)
+    kept: list[str] = []
+    for narrow in starred:
+        if any(patterns.includes(wide, narrow) for wide in kept):
+            remainders = remainders - {narrow}
+        else:
+            kept.append(narrow)
     return frozenset(remainders)

@@ -131,6 +131,11 @@ class Catalogue:
         service = self._by_first[bisect.bisect_right(self._firsts, action) - 1]
         return f"{service.prefix}:{service.names[action - service.first]}"
 
+    def names(self, pattern: str) -> list[str]:
+        """`service:Name` of the catalogued actions that a lower-case action pattern names."""
+        named = self.expand(pattern)
+        return [self.name(action) for action in range(self.count) if named >> action & 1]
+
     @cached_property
     def _sharing(self) -> dict[tuple[int, ...], int]:
         """The set of actions that take the same ARN formats, by the formats' numbers."""

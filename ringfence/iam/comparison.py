@@ -10,7 +10,7 @@ from ringfence.iam.automaton import find
 from ringfence.iam.budget import Budget, Exhausted, Undecided
 from ringfence.iam.catalogue import Catalogue, catalogue
 from ringfence.iam.conditions import Atom, Solution, Solver
-from ringfence.iam.patterns import ANY, PART, PART_ANY, STAR
+from ringfence.iam.patterns import ANY, NAME, PART, PART_ANY, STAR
 from ringfence.iam.principals import names, representatives
 from ringfence.iam.question import ARN, Found, Part, Question
 from ringfence.iam.request import Principal, Request
@@ -422,7 +422,7 @@ class _View:
 
 
 def _arn_of(service: str) -> str:
-    return f"arn:aws{PART}:{service}:{PART}:{PART}:{STAR}"
+    return f"arn:aws{NAME}:{service}:{NAME}:{NAME}:{STAR}"
 
 
 def _fixed(principal: Principal | None, view: _View) -> variables.Assignment:

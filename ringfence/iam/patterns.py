@@ -13,7 +13,12 @@ STAR = "\ud800"  # any text
 ANY = "\ud801"  # any one character
 PART = "\ud802"  # any text without a colon
 PART_ANY = "\ud803"  # any one character but a colon
-_STARS = (STAR, PART)
+NAME = "\ud804"  # any text without a colon or a slash
+NAME_ANY = "\ud805"  # any one character but those
+# What each token that takes any number of characters, and each that takes one, doesn't take.
+RUNS = {STAR: "", PART: ":", NAME: ":/"}
+ONE = {ANY: "", PART_ANY: ":", NAME_ANY: ":/"}
+STARS = STAR + PART + NAME
 # Policy variables, numbered per process in order of appearance; each is opaque until a value is chosen for it.
 _VARIABLE_FIRST, _VARIABLE_LAST = 0xD900, 0xDBFF
 # A letter that matches in either case: this plus its lower-case ASCII code.
@@ -23,6 +28,7 @@ _SPECIAL = re.compile("[\ud800-\udfff]")
 _VARIABLE = re.compile(f"[{chr(_VARIABLE_FIRST)}-{chr(_VARIABLE_LAST)}]")
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _RUN = re.compile(f"[{STAR}{ANY}]{{2,}}")
+_OTHER_WILDCARD = re.compile(f"[{ANY}{PART}{PART_ANY}{NAME}{NAME_ANY}{chr(_FOLDED_FIRST)}-\udfff]")
 _PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
 
 
@@ -107,10 +113,15 @@ def encode_arn(text: str, variables: bool = False) -> str:
 
 
 def encode_template(template: str, *, strict: bool = False) -> str:
-    """The encoded pattern of a catalogue ARN format: each `${Name}` is at least one character, without a colon; in the
-    last part of the ARN a colon may be part of it, unless strict. Every partition's name begins with `aws`."""
+    """The encoded pattern of a catalogue ARN format: each `${Name}` is at least one character.
+
+    Without strict, what stands for a name in the last part may hold a colon, and the account may be missing, as it is
+    in ARNs of what AWS owns (`arn:aws:ssm:us-east-1::document/AWS-RunShellScript`). Every partition begins with `aws`.
+    """
     *parts, last = template.replace("${Partition}", "aws*").split(":", 5)
-    inner = [_PLACEHOLDER.sub(PART_ANY + PART, part).replace("*", PART) for part in parts]
+    inner = [_PLACEHOLDER.sub(NAME_ANY + NAME, part).replace("*", NAME) for part in parts]
+    if not strict and inner[4] == NAME_ANY + NAME:
+        inner[4] = NAME
     placeholder = PART_ANY + PART if strict else ANY + STAR
     return ":".join([*inner, _normal(_PLACEHOLDER.sub(placeholder, last).replace("*", STAR))])
 
@@ -176,7 +187,45 @@ def includes(wide: str, narrow: str) -> bool:
         return False
     if wide[first] == STAR and first == len(wide) - 1:
         return True
+    chunks = _chunks(wide)
+    if chunks is not None:
+        return _in_order(chunks, narrow)
+    # Plain text of the wide pattern is only matched by the same text: a quick way to say no.
+    position = 0
+    for text in _texts(wide):
+        position = narrow.find(text, position) + len(text)
+        if position < len(text):
+            return False
     return _covers(wide, first, narrow)
+
+
+@lru_cache(maxsize=65_536)
+def _chunks(pattern: str) -> tuple[str, ...] | None:
+    """The texts between the stars of a pattern without other wildcards; None for one with others."""
+    return None if _OTHER_WILDCARD.search(pattern) else tuple(pattern.split(STAR))
+
+
+@lru_cache(maxsize=65_536)
+def _texts(pattern: str) -> tuple[str, ...]:
+    """The stretches of plain text in a pattern, in order."""
+    return tuple(text for text in _SPECIAL.split(pattern) if text)
+
+
+def _in_order(chunks: tuple[str, ...], narrow: str) -> bool:
+    """`_covers` for a pattern with stars alone: its texts occur one after the other, the first and last at the ends."""
+    if len(chunks) == 1:
+        return chunks[0] == narrow
+    head, *middle, tail = chunks
+    end = len(narrow) - len(tail)
+    position = len(head)
+    if end < position or not (narrow.startswith(head) and narrow.endswith(tail)):
+        return False
+    for chunk in middle:
+        found = narrow.find(chunk, position, end)
+        if found < 0:
+            return False
+        position = found + len(chunk)
+    return True
 
 
 def _covers(wide: str, first: int, narrow: str) -> bool:
@@ -187,34 +236,44 @@ def _covers(wide: str, first: int, narrow: str) -> bool:
     while position < length:
         token = wide[place] if place < size else ""
         symbol = narrow[position]
-        if token in _STARS:
+        if token in RUNS:
             star, resume = place, position
             place += 1
         elif token and _takes(token, symbol):
             place += 1
             position += 1
-        elif star >= 0 and (wide[star] == STAR or (wide[star] == PART and _takes_in_part(narrow[resume]))):
+        elif star >= 0 and _run_takes(RUNS[wide[star]], narrow[resume]):
             resume += 1
             place, position = star + 1, resume
         else:
             return False
-    return all(token in _STARS for token in wide[place:])
+    return all(token in RUNS for token in wide[place:])
 
 
 def _takes(token: str, symbol: str) -> bool:
+    """Whether the token takes exactly what the symbol stands for, or more."""
     if token == symbol:
         return True
-    if not "\ud800" <= token <= "\udfff":
-        return False
-    if token == ANY:
-        return symbol == PART_ANY or not ("\ud800" <= symbol < "\udc00")
-    if token == PART_ANY:
-        return symbol != ":" and not ("\ud800" <= symbol < "\udc00")
-    return bool(folded(token)) and (symbol.lower() == folded(token) if symbol.isascii() else False)
+    excluded = ONE.get(token)
+    if excluded is None:
+        letter = folded(token)
+        return bool(letter) and symbol.isascii() and symbol.lower() == letter
+    if symbol in ONE:
+        return set(excluded) <= set(ONE[symbol])
+    return not _is_run_or_variable(symbol) and symbol not in excluded
 
 
-def _takes_in_part(symbol: str) -> bool:
-    return symbol in (PART, PART_ANY) or (symbol != ":" and not "\ud800" <= symbol < "\udc00")
+def _run_takes(excluded: str, symbol: str) -> bool:
+    """Whether a run that excludes these characters takes whatever the symbol stands for."""
+    if not excluded:
+        return True
+    if symbol in RUNS or symbol in ONE:
+        return set(excluded) <= set(RUNS.get(symbol, ONE.get(symbol, "")))
+    return not _is_run_or_variable(symbol) and symbol not in excluded
+
+
+def _is_run_or_variable(symbol: str) -> bool:
+    return symbol in RUNS or chr(_VARIABLE_FIRST) <= symbol <= chr(_VARIABLE_LAST)
 
 
 def may_overlap(one: str, other: str) -> bool:

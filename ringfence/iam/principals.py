@@ -18,6 +18,7 @@ _FRESH_SERVICE = "some-service.amazonaws.com"
 _FRESH_PROVIDER = "some-provider.example.com"
 _FRESH_CANONICAL = "f" * 64
 MAX_PRINCIPALS = 512
+_known_cells: dict[tuple[str, ...], list[str]] = {}
 _ARN_KEY, _ACCOUNT_KEY = "aws:principalarn", "aws:principalaccount"
 
 
@@ -82,23 +83,33 @@ def _aws(scopes: list[Scope], entries: set[PrincipalEntry], budget: Budget) -> l
     fresh = [account for account in _FRESH_ACCOUNTS if account not in accounts][:2]
     specific = [value for value in named if not account_of(value) and value.startswith("arn:")]
     found = [Principal("AWS", value) for value in named if not account_of(value)]
-    # Cells of the patterns on aws:PrincipalArn, for roles, users and the root of each account.
-    groups = [(f"arn:{PART_ANY}{PART}:iam::{account}:{STAR}",) for account in sorted(accounts)]
-    groups += [(value,) for value in [*specific, *arns]]
-    for kind in (f"role/{ANY}{STAR}", f"user/{ANY}{STAR}", "root"):
-        shape = f"arn:{PART_ANY}{PART}:iam::{PART_ANY}{PART}:{kind}"
-        cells: list[str] = []
-
-        def collect(_matched: int, text: str, cells: list[str] = cells) -> bool:
-            cells.append(text)
-            return len(cells) > MAX_PRINCIPALS
-
-        find([(shape,), *groups], 1, budget, collect)
+    if arns:
+        accounts_as_patterns = [f"arn:{PART_ANY}{PART}:iam::{account}:{STAR}" for account in sorted(accounts)]
+        cells = _cells((*accounts_as_patterns, *specific, *arns), budget)
         found += [Principal("AWS", _with_plain_account(text, fresh[0])) for text in cells]
     for account in sorted(accounts):
         found.append(Principal("AWS", f"arn:aws:iam::{account}:role/some-role"))
     found.append(Principal("AWS", f"arn:aws:iam::{fresh[0]}:role/some-role"))
     return found
+
+
+def _cells(values: tuple[str, ...], budget: Budget) -> list[str]:
+    """ARNs of roles, users and roots that between them match every set of the patterns that such an ARN can match."""
+    if values in _known_cells:
+        return _known_cells[values]
+    cells: list[str] = []
+
+    def collect(_matched: int, text: str) -> bool:
+        cells.append(text)
+        return len(cells) > MAX_PRINCIPALS
+
+    for kind in (f"role/{ANY}{STAR}", f"user/{ANY}{STAR}", "root"):
+        shape = f"arn:{PART_ANY}{PART}:iam::{PART_ANY}{PART}:{kind}"
+        find([(shape,), *((value,) for value in values)], 1, budget, collect)
+    if len(_known_cells) > 1_024:
+        _known_cells.clear()
+    _known_cells[values] = cells
+    return cells
 
 
 def _with_plain_account(arn: str, account: str) -> str:

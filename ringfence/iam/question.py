@@ -11,11 +11,14 @@ from ringfence.iam import patterns
 from ringfence.iam.automaton import Group, find
 from ringfence.iam.budget import Budget
 from ringfence.iam.conditions import Atom, Literals, Solution, Solver
-from ringfence.iam.patterns import PART, STAR
+from ringfence.iam.patterns import NAME, STAR
 
-# Every ARN: five parts without a colon, then anything. Source: AWS General Reference, "Amazon Resource Names".
-ARN = f"arn:{PART}:{PART}:{PART}:{PART}:{STAR}"
+# Every ARN: partition, service, region and account hold no colon or slash, then anything. Source: AWS General
+# Reference, "Amazon Resource Names (ARNs)".
+ARN = f"arn:{NAME}:{NAME}:{NAME}:{NAME}:{STAR}"
 _NO_RESOURCE = "*"
+# How many of a row's resource patterns are asked about one by one before the rest are together.
+_ALONE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +51,20 @@ class Question:
     solver: Solver
     budget: Budget
     resourceless: bool = False
+    _listed: list[Part] | None = None
+    _open: list[str] | None = None
+    _bearings: dict[str, tuple[frozenset[int], dict[int, Group]]] = field(default_factory=dict)
     _answers: dict[tuple[frozenset[int], frozenset[int]], Solution | None] = field(default_factory=dict)
 
     def ask(self, shape: Group) -> Found | None:
         """The first answer whose resource matches one of `shape`'s patterns."""
-        for pattern in (STAR,) if self.main.inverted else self.main.resources:
-            found = self._ask_pattern(pattern, shape)
-            if found is not None:
-                return found
+        left = [each for each in self._open_patterns() if any(patterns.may_overlap(each, one) for one in shape)]
+        # Most answers are found with the first pattern; when they aren't, all others together cost little more.
+        for chosen in (*((each,) for each in left[:_ALONE]), tuple(left[_ALONE:])):
+            if chosen:
+                found = self._ask_patterns(chosen, shape)
+                if found is not None:
+                    return found
         return None
 
     def ask_without_resource(self) -> Found | None:
@@ -66,13 +75,14 @@ class Question:
 
         if not self.resourceless and not applies(self.main):
             return None
-        everything = self._parts()
-        applying = frozenset(i for i, part in enumerate(everything) if self.resourceless or applies(part))
+        applying = frozenset(i for i, part in enumerate(self._parts()) if self.resourceless or applies(part))
         solution = self._solve(applying)
         return Found(_NO_RESOURCE, solution) if solution else None
 
     def _parts(self) -> list[Part]:
-        return [*self.opposing, *(part for layer in self.layers for part in layer)]
+        if self._listed is None:
+            self._listed = [*self.opposing, *(part for layer in self.layers for part in layer)]
+        return self._listed
 
     def _solve(self, applying: frozenset[int]) -> Solution | None:
         """A context when exactly the numbered parts (as in `_parts`) and the main row reach the resource."""
@@ -107,16 +117,29 @@ class Question:
             choices.append(reaching)
         return self.solver.solve(required, choices)
 
-    def _ask_pattern(self, pattern: str, shape: Group) -> Found | None:
-        """The first answer whose resource matches `pattern` and one of `shape`'s patterns."""
-        shape = tuple(each for each in shape if patterns.may_overlap(each, pattern))
-        if not shape:
-            return None
-        certain, uncertain = self._bearing(pattern)
-        possible = frozenset(number for number, _ in uncertain)
-        if self._hopeless(certain, possible):
-            return None
-        layout = _Layout(pattern, shape, certain, uncertain, self._parts(), len(self.opposing))
+    def _open_patterns(self) -> list[str]:
+        """The main row's patterns that the parts applying to all of them don't settle."""
+        if self._open is None:
+            self._open = []
+            for pattern in (STAR,) if self.main.inverted else self.main.resources:
+                bearing = self._bearings[pattern] = self._bearing(pattern)
+                if not self._hopeless(bearing[0], frozenset(bearing[1])):
+                    self._open.append(pattern)
+        return self._open
+
+    def _ask_patterns(self, chosen: Group, shape: Group) -> Found | None:
+        """The first answer whose resource matches one of the main row's patterns and one of `shape`'s."""
+        shape = tuple(each for each in shape if any(patterns.may_overlap(each, pattern) for pattern in chosen))
+        certain = frozenset.intersection(*(self._bearings[pattern][0] for pattern in chosen))
+        uncertain: dict[int, set[str]] = {}
+        for pattern in chosen:
+            whole, partly = self._bearings[pattern]
+            for number in whole - certain:
+                part = self._parts()[number]
+                uncertain.setdefault(number, set()).update(part.resources)
+            for number, overlapping in partly.items():
+                uncertain.setdefault(number, set()).update(overlapping)
+        layout = _Layout(chosen, shape, certain, uncertain, self._parts(), len(self.opposing))
         if self.main.inverted:
             layout.forbid(self.main.resources)
         found: list[Solution] = []
@@ -133,22 +156,24 @@ class Question:
         text = find(layout.groups, layout.required, self.budget, accept, settled, layout.forbidden)
         return Found(text, found[-1]) if text is not None else None
 
-    def _bearing(self, pattern: str) -> tuple[frozenset[int], list[tuple[int, Group]]]:
+    def _bearing(self, pattern: str) -> tuple[frozenset[int], dict[int, Group]]:
         """The parts that apply to all of `pattern`, and those that apply to some of it, with the patterns that matter."""
         certain: set[int] = set()
-        uncertain: list[tuple[int, Group]] = []
+        uncertain: dict[int, Group] = {}
         for number, part in enumerate(self._parts()):
+            self.budget.tick()
             overlapping = tuple(each for each in part.resources if patterns.may_overlap(each, pattern))
             whole = any(patterns.includes(each, pattern) for each in overlapping)
             if part.inverted:
-                if not overlapping:
+                # One that excludes the whole pattern is kept too: it may apply to another pattern asked about with it.
+                if overlapping:
+                    uncertain[number] = overlapping
+                else:
                     certain.add(number)
-                elif not whole:
-                    uncertain.append((number, overlapping))
             elif whole:
                 certain.add(number)
             elif overlapping:
-                uncertain.append((number, overlapping))
+                uncertain[number] = overlapping
         return frozenset(certain), uncertain
 
 
@@ -157,24 +182,24 @@ class _Layout:
 
     def __init__(
         self,
-        pattern: str,
+        chosen: Group,
         shape: Group,
         certain: frozenset[int],
-        uncertain: list[tuple[int, Group]],
+        uncertain: dict[int, set[str]],
         parts: list[Part],
         opposing: int,
     ):
         self.certain = certain
-        self.groups: list[Group] = [(pattern,), shape]
+        self.groups: list[Group] = [chosen, shape]
         self.required = 3
         self.forbidden = 0
         # Group number → (numbers of the parts that apply when it matches, those that apply when it doesn't).
         self.meaning: dict[int, tuple[list[int], list[int]]] = {}
         merged: dict[object, tuple[set[str], list[int]]] = {}
-        for number, overlapping in uncertain:
+        for number, overlapping in sorted(uncertain.items()):
             part = parts[number]
             if part.inverted:
-                group = self._add(overlapping)
+                group = self._add(tuple(sorted(overlapping)))
                 if number < opposing and not part.conditions:
                     self.required |= 1 << group
                 else:

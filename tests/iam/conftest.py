@@ -166,6 +166,7 @@ def _worlds() -> Iterator[World]:
             for listed in (
                 f"{bucket}a/*", f"{bucket}a*", f"{bucket}*/b", f"{bucket}?/a*", f"{bucket}a/a*b", "*", "arn:aws:s3:*a/b",
                 [f"{bucket}a/b", f"{bucket}b/*"],
+                [f"{bucket}a/b", f"{bucket}b/*", f"{bucket}?b/*", f"{bucket}*b/a", f"{bucket}c/*"],
             )
         ]
         + [
