@@ -117,21 +117,27 @@ def live(world: World, case: Case) -> None:
     _previews_every_property_unknown(world, case, declared)
     made = world.make(case.type, **declared)
     assert made.id
-    assert world.changes(made) == (), "just created"
+    _unchanged(world, made, "just created")
     found = world.read(made)
-    assert world.changes(made) == (), "just created, then read"
+    _unchanged(world, made, "just created, then read")
     assert {name: found.inputs.get(name) for name in made.inputs} == made.inputs, (
         "what was read isn't what was declared"
     )
     if case.importable:
         imported = world.backend.read(case.type, made.urn, made.id, {}, {})
-        assert world.backend.diff(case.type, made.urn, made.id, {}, imported.outputs, made.inputs).replaces == ()
+        found = world.backend.diff(case.type, made.urn, made.id, {}, imported.outputs, made.inputs)
+        assert found.replaces == (), f"imported: {imported}"
     _updates(world, case, made)
     _drifts(world, case, made)
     world.delete(made)
     if not case.outlives:
         assert world.read(made) is None, "deleted"
     world.backend.delete(case.type, made.urn, made.id, made.inputs, made.outputs)
+
+
+def _unchanged(world: World, made: Made, when: str) -> None:
+    changed = world.changes(made)
+    assert changed == (), f"{when}: {[(path, made.outputs.get(path.split('.')[0].split('[')[0])) for path in changed]}"
 
 
 def _refuses_an_unknown_property(world: World, case: Case, declared: Values) -> None:
@@ -159,9 +165,9 @@ def _updates(world: World, case: Case, made: Made) -> None:
         world.update(made, news, preview=True)
         assert world.changes(made, news), "a preview changed something"
         world.update(made, news)
-        assert world.changes(made) == (), "just updated"
+        _unchanged(world, made, "just updated")
         world.read(made)
-        assert world.changes(made) == (), "just updated, then read"
+        _unchanged(world, made, "just updated, then read")
     if case.replace is not None:
         news = world.check(case.type, made.urn, made.inputs, made.inputs | case.replace)
         assert world.diff(made, news).replaces
@@ -181,4 +187,4 @@ def _drifts(world: World, case: Case, made: Made) -> None:
     if case.mended:
         world.update(made, made.inputs)
         world.read(made)
-        assert world.changes(made) == (), "the drift wasn't mended"
+        _unchanged(world, made, "the drift wasn't mended")

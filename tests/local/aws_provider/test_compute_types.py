@@ -125,6 +125,8 @@ CASES = [
             InstanceId=made.id, DisableApiTermination={"Value": False}
         ),
         drifted="disableApiTermination",
+        # An instance doesn't tell the template that it was launched from.
+        importable=False,
     ),
     Case(
         "aws:ec2/instance:Instance",

@@ -8,7 +8,7 @@ import base64
 from typing import Any
 
 from ringfence.local.providers.aws.cloud import Cloud
-from ringfence.local.providers.aws.ec2_base import Ec2Link, Ec2Resource
+from ringfence.local.providers.aws.ec2_base import TAGGING, Ec2Link, Ec2Resource
 from ringfence.local.providers.aws.resource import AutoName, Values, dig
 from ringfence.local.providers.aws.schema import (
     Props,
@@ -130,7 +130,16 @@ class LaunchTemplate(Ec2Resource):
         state = super().state_of(described)
         if "DefaultVersionNumber" in described:
             state["defaultVersion"] = described["DefaultVersionNumber"]
+        # moto shows the template's own tags among those of what it launches.
+        launched = [one for one in state.pop("tagSpecifications", []) if one["resourceType"] != self.kind]
+        if launched:
+            state["tagSpecifications"] = launched
         return state
+
+    def read_tags(self, cloud: Cloud, id_: str, state: Values, described: Values) -> dict[str, str]:
+        # moto goes on showing the tags that a template was made with.
+        filters = [{"Name": "resource-id", "Values": [id_]}]
+        return TAGGING.decode(cloud.call("ec2", "describe_tags", Filters=filters)["Tags"])
 
     def update(self, cloud: Cloud, id_: str, old: Values, new: Values, changed: frozenset[str]) -> Values:
         outputs: Values = {}
@@ -287,7 +296,8 @@ class Instance(Ec2Resource):
         "ebsOptimized": boolean(computed=True, replace=True),
         "disableApiTermination": boolean(computed=True),
         "disableApiStop": boolean(computed=True),
-        "maintenanceOptions": record({"autoRecovery": string(computed=True)}, computed=True),
+        # moto doesn't show it.
+        "maintenanceOptions": record({"autoRecovery": string(computed=True)}, computed=True, write_only=True),
         "metadataOptions": record(_METADATA, computed=True),
         "rootBlockDevice": record(
             {
@@ -371,7 +381,7 @@ class Instance(Ec2Resource):
         return {"TagSpecifications": [{"ResourceType": "instance", "Tags": encoded}]}
 
     def complete(self, cloud: Cloud, id_: str, state: Values) -> None:
-        if state.get("sourceDestCheck") is False and not state.get("primaryNetworkInterface"):
+        if state.get("sourceDestCheck") is False:
             self._attribute(cloud, id_, "sourceDestCheck", False)
 
     @staticmethod

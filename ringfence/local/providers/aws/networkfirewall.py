@@ -146,7 +146,7 @@ class RuleGroup(_Versioned):
     def read(self, cloud: Cloud, id_: str, state: Values) -> Values | None:
         live = super().read(cloud, id_, state)
         # The text is shown in both places; which one was declared is for the state to say.
-        if live and dig(state, "ruleGroup.rulesSource.rulesString") is not None:
+        if live and state and "rules" not in state:
             live.pop("rules", None)
         return live
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from ringfence.local.providers.aws import (
+    autoscaling,
     cloudwatch,
     ec2_acl,
     ec2_compute,
@@ -28,6 +29,7 @@ from ringfence.local.providers.aws.resource import Resource
 from ringfence.local.providers.base import ProviderError
 
 _MODULES = (
+    autoscaling,
     cloudwatch,
     ec2_acl,
     ec2_compute,

@@ -90,8 +90,9 @@ class Resource:
     """One resource type.
 
     pulumi_type: its token. service: boto3's name. case: how API members are spelled. props: what can be declared.
-    outputs: what else is known of it, by dotted path in the API's object ("" when it is told otherwise). known: outputs and defaults that follow from the
-    account, the region and the inputs, as format strings. id_path: where the API's object shows the id, else `id_property`.
+    outputs: what else is known of it, by dotted path in the API's object ("" when it is told otherwise).
+    known: outputs that follow from the account, the region and the inputs, as format strings.
+    id_path: where the API's object shows the id, else `id_property`.
     create_member and read_member: where the object is in a response. keys: parameters that name the thing in every other
     call, by state entry ("id" is the id itself); list_keys: those of them that take a list.
     ready: (path of the status, statuses that mean ready, statuses that mean failed).
