@@ -34,12 +34,31 @@ def compare(baseline: Surface, candidate: Surface, subjects: Iterable[str] | Non
 
     subjects: only these; None for all of both sides.
     """
+    candidate = _completed(baseline, candidate)
     names = sorted(subjects) if subjects is not None else sorted({*baseline.subjects(), *candidate.subjects()})
     changed_policies = frozenset(_changed_policies(baseline, candidate))
     found: list[Change] = []
     for subject in names:
         found += _Subject(subject, baseline, candidate, changed_policies).changes()
     return tuple(found)
+
+
+def _completed(baseline: Surface, candidate: Surface) -> Surface:
+    """The candidate with what was approved for principals that it adds to but doesn't declare: a program that only adds
+    a policy to another program's role says nothing of the role's boundary and other policies."""
+    partly = [
+        subject
+        for subject in candidate.subjects()
+        if kind_of(subject) in PRINCIPAL_KINDS
+        and (subject, Slot.EXISTS, "") not in candidate.facts
+        and (subject, Slot.EXISTS, "") in baseline.facts
+    ]
+    held = [fact for subject in partly for fact in baseline.of_subject(subject)]
+    held += [
+        fact for policy in {name for fact in held for name in fact.refers_to} for fact in baseline.of_subject(policy)
+    ]
+    missing = [fact for fact in held if fact.place not in candidate.facts]
+    return candidate.with_facts(missing) if missing else candidate
 
 
 def _changed_policies(baseline: Surface, candidate: Surface) -> Iterator[str]:

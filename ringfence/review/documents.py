@@ -40,10 +40,28 @@ def parsed(fact: Fact, kind: Kind) -> Document | Unreadable | None:
 
 
 def equal_documents(one: Any, other: Any) -> bool:
-    """Whether two documents hold the same JSON: a quick yes that spares a decision. A no says nothing."""
+    """Whether two documents hold the same statements but for order and single values against lists: a quick yes that
+    spares a decision. A no says nothing."""
     if isinstance(one, Unknown) or isinstance(other, Unknown):
         return False
-    return one == other or plain_document(one) == plain_document(other)
+    return one == other or _shape(plain_document(one)) == _shape(plain_document(other))
+
+
+def _shape(document: Any) -> Any:
+    if not isinstance(document, dict):
+        return document
+    listed = document.get("Statement")
+    statements = listed if isinstance(listed, list) else [listed]
+    shapes = sorted(json.dumps(_listed(item), sort_keys=True, default=str) for item in statements)
+    return {key: value for key, value in document.items() if key not in ("Statement", "Id")} | {"Statement": shapes}
+
+
+def _listed(value: Any) -> Any:
+    """Mappings with every single value as a list, and every list sorted."""
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    values = value if isinstance(value, list) else [value]
+    return sorted(values, key=str)
 
 
 def holds_deny(document: Document) -> bool:

@@ -76,6 +76,12 @@ class Fact:
         return self.value if isinstance(self.value, Unknown) else None
 
     @property
+    def refers_to(self) -> tuple[str, ...]:
+        """The customer-managed policy that an attachment or boundary names, if it is one."""
+        name = self.key if self.slot is Slot.MANAGED else self.value if self.slot is Slot.BOUNDARY else None
+        return (name,) if isinstance(name, str) and name.startswith("policy/") else ()
+
+    @property
     def place(self) -> tuple[str, Slot, str]:
         """What the fact is about; two facts about the same place contradict or repeat each other."""
         return self.subject, self.slot, self.key
@@ -120,12 +126,11 @@ class Surface:
         return Surface(self.label, {**self.facts, **{fact.place: fact for fact in facts}})
 
     def only(self, subjects: Iterable[str]) -> Surface:
-        """This surface without other subjects, customer-managed policies excepted: attachments refer to them."""
-        kept = set(subjects)
-        return Surface(
-            self.label,
-            {place: fact for place, fact in self.facts.items() if place[0] in kept or place[0].startswith("policy/")},
-        )
+        """This surface without other subjects, but with the policies that those kept refer to."""
+        kept = [fact for subject in subjects for fact in self.of_subject(subject)]
+        referred = {policy for fact in kept for policy in fact.refers_to}
+        kept += [fact for policy in referred for fact in self.of_subject(policy)]
+        return Surface(self.label, {fact.place: fact for fact in kept})
 
     @property
     def _by_subject(self) -> dict[str, list[Fact]]:

@@ -79,7 +79,9 @@ class CreepRules:
             return [_no_baseline(held.problem)]
         facts = [fact for fact in stated if not _deferred(fact, held.surface)]
         subjects = {fact.subject for fact in facts} | _holders(facts, held.surface)
-        changes = compare(held.surface, held.surface.with_facts(facts), subjects)
+        # Only what matters here: an environment has thousands of facts, and this runs once for each of its resources.
+        approved = held.surface.only(subjects | {policy for fact in facts for policy in fact.refers_to})
+        changes = compare(approved, approved.with_facts(facts), subjects)
         self._told |= {(change.subject, change.slot, change.key) for change in changes}
         return _texts(changes)
 

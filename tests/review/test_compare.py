@@ -152,3 +152,13 @@ def test_condition_values_are_not_shown(kit: Any) -> None:
     secret = kit.allow("s3:PutObject", "*", Condition={"StringEquals": {"aws:UserAgent": "hunter2-secret"}})
     (change,) = compare(kit.surface(*kit.role("x")), kit.surface(*kit.role("x", kit.document(secret))))
     assert "hunter2" not in change.additions[0].statement
+
+
+def test_a_policy_added_to_another_programs_role_is_held_to_that_roles_limits(kit: Any) -> None:
+    limit = Fact("policy/limit", Slot.DOCUMENT, "", kit.document(kit.allow("s3:*", "*")))
+    before = kit.surface(*kit.role("x", kit.document(READ), boundary="policy/limit"), limit)
+    outside = Fact("role/x", Slot.INLINE, "more", kit.document(kit.allow("iam:*", "*")))
+    inside = Fact("role/x", Slot.INLINE, "more", kit.document(kit.allow("s3:PutObject", "*")))
+    assert compare(before, kit.surface(outside), ["role/x"]) == ()
+    (change,) = compare(before, kit.surface(inside), ["role/x"])
+    assert change.kind is ChangeKind.WIDENED

@@ -1,0 +1,133 @@
+"""What the packs add to the time of a preview of 500 roles on the real engine. Bound: 20% for permission-creep.
+
+    python bench/pack_overhead.py [--roles 500] [--rounds 3]
+
+Every role has a trust policy and an inline policy that the lockfile approves. The resources are made by a provider that
+only gives back what it is given, so that the preview is as fast as it can be and the share of the pack as large. Rounds
+alternate, so that load on the machine meets all variants alike; the medians are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shlex
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from ringfence.catalog.model import Catalog
+from ringfence.local import target, toolchain
+from ringfence.local.stack import Engine
+from ringfence.local.state import Home
+from ringfence.names import Names
+from ringfence.review import lockfile, updating
+from ringfence.review.sources import preview_of, surface_of
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = Names("shop", "bench", "123456789012", "us-east-1")
+BOUND = 0.20
+PROGRAM = """
+import json
+import pulumi_aws as aws
+
+def doc(*statements):
+    return json.dumps({{"Version": "2012-10-17", "Statement": list(statements)}})
+
+trust = doc({{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {{"AWS": "arn:aws:iam::123456789012:role/broker"}}}})
+for n in range({roles}):
+    role = aws.iam.Role(f"r{{n}}", name=f"shop-bench-tool-{{n}}", assume_role_policy=trust)
+    aws.iam.RolePolicy(f"p{{n}}", name="grants", role=role.name, policy=doc(
+        {{"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": f"arn:aws:s3:::data-{{n}}/*"}},
+        {{"Effect": "Allow", "Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::data-{{n}}",
+          "Condition": {{"StringLike": {{"s3:prefix": ["in/*"]}}}}}}))
+"""
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "no pack": (),
+    "permission-creep": ("permission-creep",),
+    "both packs": ("permission-creep", "sandbox-guardrails"),
+}
+
+
+def stack(folder: Path, roles: int) -> Engine:
+    """An engine on the program."""
+    project = folder / "project"
+    plugins = folder / "plugins"
+    project.mkdir()
+    plugins.mkdir()
+    runtime = {"name": "python", "options": {"virtualenv": sys.prefix}}
+    (project / "Pulumi.yaml").write_text(yaml.safe_dump({"name": "bench", "runtime": runtime}), encoding="utf-8")
+    (project / "__main__.py").write_text(PROGRAM.format(roles=roles), encoding="utf-8")
+    provider = plugins / "pulumi-resource-aws"
+    echo = ROOT / "tests/policy_packs/echo_provider.py"
+    provider.write_text(
+        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P {shlex.quote(str(echo))} "$@"\n', encoding="utf-8"
+    )
+    provider.chmod(0o755)
+    tools = toolchain.resolve()
+    home = Home.of(folder / "home")
+    path = os.pathsep.join([str(plugins), target.environment(home, tools)["PATH"]])
+    return Engine(project, home, tools, extra_env={"PATH": path})
+
+
+def approve(engine: Engine, folder: Path) -> Path:
+    """A pack configuration with a lockfile that approves the whole program."""
+    surface = surface_of("preview", preview_of(engine.preview(json=True).check().stdout, "preview"))
+    approval = updating.Approval("bench@example.com", datetime.date(2026, 11, 1), "bench@example.com", "a benchmark")
+    content = updating.updated(NAMES, Catalog((), (), ()), surface.facts.values(), None, approval)
+    lock = folder / "grants.lock.json"
+    lock.write_text(lockfile.render(content), encoding="utf-8")
+    config = folder / "config.json"
+    policies = ("grants-match-lockfile", "stack-matches-lockfile")
+    config.write_text(json.dumps({name: {"lockfile": str(lock)} for name in policies}), encoding="utf-8")
+    return config
+
+
+def measure(roles: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each round by variant. Raises when a preview fails: an approved program must pass."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        engine = stack(folder, roles)
+        config = approve(engine, folder)
+        times: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+        for _ in range(rounds):
+            for variant, packs in VARIANTS.items():
+                # The configuration is that of permission-creep alone, so each pack is given one, empty for the other.
+                args = [
+                    part
+                    for pack in packs
+                    for part in ("--policy-pack-config", str(config if "creep" in pack else folder / "none.json"))
+                ]
+                (folder / "none.json").write_text("{}", encoding="utf-8")
+                result = engine.preview(policy_packs=[ROOT / "policy-packs" / pack for pack in packs], args=args)
+                times[variant].append(result.check().elapsed_s)
+        return times
+
+
+def main() -> None:
+    """Measures, prints, and exits with 1 when the bound is broken."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--roles", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    times = measure(options.roles, options.rounds)
+    base = statistics.median(times["no pack"])
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
+    print(f"{options.roles} roles with an inline policy each, {options.rounds} rounds, {machine}")
+    broken = False
+    for variant, taken in times.items():
+        median = statistics.median(taken)
+        share = median / base - 1
+        print(f"{variant:<18} median {median:6.2f} s  min {min(taken):6.2f} s  max {max(taken):6.2f} s  {share:+.1%}")
+        broken |= variant == "permission-creep" and share >= BOUND
+    sys.exit(1 if broken else 0)
+
+
+if __name__ == "__main__":
+    main()
