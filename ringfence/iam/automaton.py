@@ -16,6 +16,9 @@ Group = tuple[str, ...]
 _Remainders = frozenset[str]
 _State = tuple[_Remainders, ...]
 _EVERYTHING: _Remainders = frozenset((STAR,))
+# What a search keeps, in bytes, per state, per step from one set of remainders and per remainder of the set that it
+# leads to; sizes of CPython 3.11's tuples, sets and dictionary entries, rounded up.
+_STATE_BYTES, _STEP_BYTES, _REMAINDER_BYTES = 320, 640, 96
 # Characters tried for "any other character", in this order; a pattern that names them all is beyond any quota.
 OTHERS = "x0abcdefghijklmnopqrstuvwyz123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_./=+@,~ ()!#$%&;<>[]^`{|}'\"\\*?" + "".join(
     chr(code) for code in range(0xC0, 0x250)
@@ -43,7 +46,7 @@ def find(
     try:
         return walk.run()
     finally:
-        budget.release(len(walk.seen))
+        budget.release(walk.kept)
 
 
 class _Set:
@@ -88,6 +91,7 @@ class _Walk:
         self.starred_steps: dict[tuple[_Remainders, str], frozenset[str]] = {}
         self.splits: dict[_Remainders, tuple[_Remainders, tuple[str, ...]]] = {}
         self.stack: list[tuple[_State, str]] = []
+        self.kept = 0
 
     def run(self) -> str | None:
         self.stack.append((self.start, ""))
@@ -96,7 +100,8 @@ class _Walk:
             if state in self.seen:
                 continue
             self.seen.add(state)
-            self.budget.state()
+            self.budget.tick()
+            self.keep(_STATE_BYTES + 8 * len(state))
             if self.hopeless(state):
                 continue
             infos = [self.info(remainders) for remainders in state]
@@ -106,6 +111,10 @@ class _Walk:
                 return text
             self.extend(state, infos, text)
         return None
+
+    def keep(self, size: int) -> None:
+        self.kept += size
+        self.budget.keep(size)
 
     def info(self, remainders: _Remainders) -> _Set:
         known = self.sets.get(remainders)
@@ -183,6 +192,7 @@ class _Walk:
         # Only a remainder newly at a star can cover others; most steps have none.
         fresh = any(remainder[:1] == STAR and remainder not in starred for remainder in found)
         known = self.steps[(remainders, character)] = _reduce(found) if fresh else frozenset(found)
+        self.keep(_STEP_BYTES + _REMAINDER_BYTES * len(known))
         return known
 
     def split(self, remainders: _Remainders) -> tuple[_Remainders, tuple[str, ...]]:

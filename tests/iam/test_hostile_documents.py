@@ -22,7 +22,9 @@ def policy(*statements, **others):
 
 
 def recursive_yaml():
-    return yaml.safe_load("&top {Version: '2012-10-17', Statement: [{Effect: Allow, Action: 's3:*', Resource: '*', Condition: *top}]}")
+    return yaml.safe_load(
+        "&top {Version: '2012-10-17', Statement: [{Effect: Allow, Action: 's3:*', Resource: '*', Condition: *top}]}"
+    )
 
 
 def recursive_list():
@@ -122,7 +124,7 @@ def exponential():
     numbers = range(100, 124)
     denies = [{"Effect": "Deny", "Action": "s3:GetObject", "NotResource": f"arn:aws:s3:::b/*{n}*"} for n in numbers]
     new = parse(policy(GOOD | {"Resource": "arn:aws:s3:::b/*"}, *denies))
-    old = parse(policy(GOOD | {"Resource": "arn:aws:s3:::b/*10*"}))
+    old = parse(policy(GOOD | {"Resource": "arn:aws:s3:::b/*100*"}))
     return old, new
 
 

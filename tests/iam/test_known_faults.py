@@ -15,7 +15,13 @@ OBJECTS = "arn:aws:s3:::logs/*"
 
 
 def allow(resource="*", condition=None, action="s3:GetObject", **others):
-    return {"Effect": "Allow", "Action": action, "Resource": resource, **({"Condition": condition} if condition else {}), **others}
+    return {
+        "Effect": "Allow",
+        "Action": action,
+        "Resource": resource,
+        **({"Condition": condition} if condition else {}),
+        **others,
+    }
 
 
 def deny(resource="*", condition=None, action="s3:GetObject", **others):
@@ -45,7 +51,10 @@ def assert_widened(old, new, outcome=Outcome.WIDENED):
 
 
 def test_reordered_and_split_statements_are_no_widening():
-    whole = [allow(["arn:aws:s3:::a/*", "arn:aws:s3:::b/*"], action=["s3:GetObject", "s3:PutObject"]), deny("arn:aws:s3:::a/x")]
+    whole = [
+        allow(["arn:aws:s3:::a/*", "arn:aws:s3:::b/*"], action=["s3:GetObject", "s3:PutObject"]),
+        deny("arn:aws:s3:::a/x"),
+    ]
     parts = [
         deny("arn:aws:s3:::a/x"),
         *(allow(f"arn:aws:s3:::{name}/*", action=f"s3:{verb}Object") for name in "ba" for verb in ("Put", "Get")),
@@ -60,12 +69,17 @@ def test_an_added_allow_that_is_wholly_denied_is_no_widening():
 
 
 def test_coverage_by_a_union_alone_is_no_widening():
-    old = [allow("arn:aws:s3:::b/a*"), {"Effect": "Allow", "Action": "s3:GetObject", "NotResource": "arn:aws:s3:::b/a*"}]
+    old = [
+        allow("arn:aws:s3:::b/a*"),
+        {"Effect": "Allow", "Action": "s3:GetObject", "NotResource": "arn:aws:s3:::b/a*"},
+    ]
     assert_contained(old, [allow("*")])
 
 
 def test_coverage_by_a_union_of_actions_alone_is_no_widening():
-    assert_contained([allow(action="iam:*Role"), allow(action="iam:*User")], [allow(action=["iam:GetRole", "iam:GetUser"])])
+    assert_contained(
+        [allow(action="iam:*Role"), allow(action="iam:*User")], [allow(action=["iam:GetRole", "iam:GetUser"])]
+    )
 
 
 def test_conditions_split_into_cases_are_no_widening():
@@ -109,8 +123,13 @@ def test_a_wildcard_that_would_reach_into_a_resource_name_is_not_typed():
 
 def test_merging_statements_widens_by_the_cross_product():
     old = [allow("arn:aws:s3:::a/*", action="s3:GetObject"), allow("arn:aws:s3:::b/*", action="s3:PutObject")]
-    request = assert_widened(old, [allow(["arn:aws:s3:::a/*", "arn:aws:s3:::b/*"], action=["s3:GetObject", "s3:PutObject"])])
-    assert (request.action, request.resource[:14]) in (("s3:PutObject", "arn:aws:s3:::a"), ("s3:GetObject", "arn:aws:s3:::b"))
+    request = assert_widened(
+        old, [allow(["arn:aws:s3:::a/*", "arn:aws:s3:::b/*"], action=["s3:GetObject", "s3:PutObject"])]
+    )
+    assert (request.action, request.resource[:14]) in (
+        ("s3:PutObject", "arn:aws:s3:::a"),
+        ("s3:GetObject", "arn:aws:s3:::b"),
+    )
 
 
 def test_a_star_right_after_a_name_reaches_other_names():
@@ -197,9 +216,13 @@ def test_an_old_version_has_no_variables():
 
 
 def test_a_bucket_is_not_its_objects():
-    assert_widened([allow("arn:aws:s3:::b", action="s3:*")], [allow(["arn:aws:s3:::b", "arn:aws:s3:::b/*"], action="s3:*")])
+    assert_widened(
+        [allow("arn:aws:s3:::b", action="s3:*")], [allow(["arn:aws:s3:::b", "arn:aws:s3:::b/*"], action="s3:*")]
+    )
     # An action on objects gets nothing from the bucket's own ARN: a shape that the catalogue doesn't give it.
-    assert_widened([allow("arn:aws:s3:::b/*")], [allow(["arn:aws:s3:::b/*", "arn:aws:s3:::b"])], Outcome.WIDENED_UNCATALOGUED)
+    assert_widened(
+        [allow("arn:aws:s3:::b/*")], [allow(["arn:aws:s3:::b/*", "arn:aws:s3:::b"])], Outcome.WIDENED_UNCATALOGUED
+    )
 
 
 def test_a_dropped_deny_widens_and_is_named():
@@ -223,7 +246,9 @@ def test_two_entries_of_not_resource_both_stay_out():
 
 def test_resources_differ_by_case_and_actions_do_not():
     assert_widened([allow("arn:aws:s3:::b/x")], [allow("arn:aws:s3:::b/X")])
-    assert_contained([allow("arn:aws:s3:::b/x", action="s3:getobject")], [allow("arn:aws:s3:::b/x", action="S3:GETOBJECT")])
+    assert_contained(
+        [allow("arn:aws:s3:::b/x", action="s3:getobject")], [allow("arn:aws:s3:::b/x", action="S3:GETOBJECT")]
+    )
 
 
 def test_condition_keys_do_not_differ_by_case_and_values_do():
@@ -236,7 +261,15 @@ def test_a_deny_by_string_not_equals_denies_the_absent_key():
     guarded = [allow(), deny(condition={"StringNotEquals": {"aws:PrincipalOrgID": "o-1"}})]
     verdict = evaluate(Permissions((policy(*guarded),)), Request("s3:GetObject", "arn:aws:s3:::b/x")).verdict
     assert verdict is Verdict.EXPLICIT_DENY
-    lax = [allow(), deny(condition={"StringNotEqualsIfExists": {"aws:PrincipalOrgID": "o-1"}, "Null": {"aws:PrincipalOrgID": "false"}})]
+    lax = [
+        allow(),
+        deny(
+            condition={
+                "StringNotEqualsIfExists": {"aws:PrincipalOrgID": "o-1"},
+                "Null": {"aws:PrincipalOrgID": "false"},
+            }
+        ),
+    ]
     request = assert_widened(guarded, lax)
     assert "aws:PrincipalOrgID" not in request.context
 
@@ -249,7 +282,11 @@ def test_a_deny_by_string_not_equals_denies_the_absent_key():
             "arn:aws:autoscaling:eu-west-1:123456789012:autoScalingGroup:u-u:autoScalingGroupName/eks-a",
             "autoscaling:SetDesiredCapacity",
         ),
-        ("arn:aws:ec2:*:*:security-group*/*", "arn:aws:ec2:eu-west-1:123456789012:security-group-rule/sgr-1", "ec2:CreateTags"),
+        (
+            "arn:aws:ec2:*:*:security-group*/*",
+            "arn:aws:ec2:eu-west-1:123456789012:security-group-rule/sgr-1",
+            "ec2:CreateTags",
+        ),
     ],
 )
 def test_wildcards_match_inside_the_resource_part(pattern, resource, action):
@@ -278,7 +315,10 @@ def test_an_action_outside_the_catalogue_is_said_to_be():
 def test_plain_operators_on_a_key_with_several_values_are_not_guessed():
     old = [allow(condition={"StringEquals": {"aws:TagKeys": "a"}})]
     assert_contained(old, old)
-    doubtful = [allow(condition={"StringLike": {"aws:TagKeys": ["a", "b"]}}), deny(condition={"StringEquals": {"aws:TagKeys": "b"}})]
+    doubtful = [
+        allow(condition={"StringLike": {"aws:TagKeys": ["a", "b"]}}),
+        deny(condition={"StringEquals": {"aws:TagKeys": "b"}}),
+    ]
     assert contains(policy(*old), policy(*doubtful)).outcome is Outcome.UNDECIDED
 
 

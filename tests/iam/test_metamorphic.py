@@ -15,7 +15,14 @@ from ringfence.iam.containment import contains
 from ringfence.iam.document import CURRENT_VERSION, parse
 
 Statements = list[dict[str, Any]]
-RESOURCES = ["*", "arn:aws:s3:::a/*", "arn:aws:s3:::a*", "arn:aws:s3:::*/b", "arn:aws:s3:::b/${aws:username}/*", "arn:aws:s3:::a/b?"]
+RESOURCES = [
+    "*",
+    "arn:aws:s3:::a/*",
+    "arn:aws:s3:::a*",
+    "arn:aws:s3:::*/b",
+    "arn:aws:s3:::b/${aws:username}/*",
+    "arn:aws:s3:::a/b?",
+]
 ACTIONS = ["s3:GetObject", "s3:Get*", "s3:*Object", "*", "s3:PutObject", "iam:ListUsers", "s3:GetNothingKnown"]
 CONDITIONS = [
     {"StringEquals": {"aws:RequestTag/t": ["a", "b"]}},
@@ -74,7 +81,9 @@ def respelt(given_statements: Statements, chance: random.Random) -> Statements:
     for statement in made:
         for element in ("Action", "NotAction"):
             if element in statement:
-                spelt = [chance.choice([str.upper, str.lower])(entry).replace("*", "**") for entry in statement[element]]
+                spelt = [
+                    chance.choice([str.upper, str.lower])(entry).replace("*", "**") for entry in statement[element]
+                ]
                 statement[element] = spelt[0] if len(spelt) == 1 else spelt + spelt[:1]
         for element in ("Resource", "NotResource"):
             if element in statement:
