@@ -191,7 +191,8 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
     AWS matches whole values. A dot also matches line ends here, so that multi-line text is never refused wrongly.
     """
-    pattern = _REPAIRED.get(pattern, pattern)
+    # Java writes everything beyond the first plane as pairs of surrogates, which Python's patterns don't know.
+    pattern = _REPAIRED.get(pattern, pattern).replace(r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010FFFF")
     for java, python in _UNICODE_CLASSES.items():
         pattern = pattern.replace(java, python)
     return re.compile(pattern, re.DOTALL)

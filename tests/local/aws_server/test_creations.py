@@ -63,12 +63,13 @@ def test_random_client_tokens_do_not_matter(aws: Any) -> None:
 
 
 def test_an_error_is_not_remembered(aws: Any) -> None:
-    header = f"{URN}error;hash;"
-    ec2 = aws.client("ec2", create=header)
-    with pytest.raises(ClientError):
-        ec2.create_subnet(VpcId="vpc-00000000", CidrBlock="10.6.1.0/24")
-    vpc = make(aws, "10.6.0.0/16", "")
-    assert ec2.create_subnet(VpcId=vpc, CidrBlock="10.6.1.0/24")["Subnet"]["SubnetId"]
+    logs = aws.client("logs", create=f"{URN}error;hash;")
+    stream = {"logGroupName": "/later", "logStreamName": "s"}
+    with pytest.raises(logs.exceptions.ResourceNotFoundException):
+        logs.create_log_stream(**stream)
+    aws.client("logs").create_log_group(logGroupName="/later")
+    logs.create_log_stream(**stream)
+    assert len(logs.describe_log_streams(logGroupName="/later")["logStreams"]) == 1
 
 
 def test_a_delete_with_the_urn_forgets_its_creations(aws: Any) -> None:

@@ -194,6 +194,24 @@ def test_a_node_group_tells_its_update_settings_and_follows_version_updates(eks:
     eks.delete_nodegroup(**named)
 
 
+def test_the_group_of_a_node_group_can_be_tagged_for_as_long_as_it_lives(aws: Any, eks: Any, network: dict[str, Any]) -> None:
+    named = {"clusterName": CLUSTER, "nodegroupName": "tagged"}
+    made = eks.create_nodegroup(**named, subnets=network["subnets"], nodeRole=ROLE)["nodegroup"]
+    group = made["resources"]["autoScalingGroups"][0]["name"]
+    autoscaling = aws.client("autoscaling")
+    tag = {"ResourceType": "auto-scaling-group", "ResourceId": group, "Key": "k", "Value": "v", "PropagateAtLaunch": True}
+    autoscaling.create_or_update_tags(Tags=[tag])
+    by_group = [{"Name": "auto-scaling-group", "Values": [group]}]
+    assert autoscaling.describe_tags(Filters=by_group)["Tags"] == [tag]
+    assert autoscaling.describe_tags(Filters=[*by_group, {"Name": "key", "Values": ["other"]}])["Tags"] == []
+    assert code_of(autoscaling.create_or_update_tags, Tags=[{**tag, "ResourceId": "nowhere"}]) == "ValidationError"
+    autoscaling.delete_tags(Tags=[tag])
+    assert autoscaling.describe_tags(Filters=by_group)["Tags"] == []
+    autoscaling.create_or_update_tags(Tags=[tag])
+    eks.delete_nodegroup(**named)
+    assert autoscaling.describe_tags(Filters=by_group)["Tags"] == []
+
+
 def test_deleting_a_cluster_removes_what_hangs_on_it(aws: Any, eks: Any, network: dict[str, Any]) -> None:
     eks.create_cluster(name="brief", version="1.34", roleArn=ROLE, resourcesVpcConfig={"subnetIds": network["subnets"]})
     group = eks.describe_cluster(name="brief")["cluster"]["resourcesVpcConfig"]["clusterSecurityGroupId"]

@@ -180,6 +180,16 @@ def _nodegroup(context: Context) -> Any:
     return found
 
 
+def _delete_nodegroup(context: Context) -> dict[str, Any]:
+    made = _nodegroup(context)
+    _backend(context).delete_nodegroup(made.cluster_name, made.nodegroup_name)
+    groups = {group["name"] for group in made.resources["autoScalingGroups"]}
+    tags = context.records("tag", "autoscaling")
+    for key in [key for key in tags if key[0] in groups]:
+        del tags[key]
+    return {"nodegroup": made}
+
+
 def _update_nodegroup_config(context: Context) -> dict[str, Any]:
     made, params = _nodegroup(context), context.params
     _backend(context).update_nodegroup_config(
@@ -209,6 +219,7 @@ TABLE: Table = {
     "UpdateClusterVersion": _update_cluster_version,
     "DeleteCluster": _delete_cluster,
     "CreateNodegroup": _create_nodegroup,
+    "DeleteNodegroup": _delete_nodegroup,
     "UpdateNodegroupConfig": _update_nodegroup_config,
     "UpdateNodegroupVersion": _update_nodegroup_version,
 }

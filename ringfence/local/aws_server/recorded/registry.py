@@ -17,6 +17,7 @@ Amendment = Callable[[Context, Reply], Reply]
 # Modules with a TABLE of handlers, by botocore's service name; imported when the service is first called.
 MODULES: dict[str, tuple[str, ...]] = {
     "accessanalyzer": ("access_analyzer",),
+    "autoscaling": ("autoscaling",),
     "budgets": ("budgets",),
     "ce": ("cost_explorer",),
     "cloudwatch": ("monitoring",),
