@@ -131,7 +131,7 @@ class Environment:
                 policy=self.policy,
                 replicas="per-zone" if production else "single",
                 addresses=self.network.proxy_addresses,
-                nat=settings.nat == "instance",
+                nat=settings.nat == "instance" and not settings.existing_vpc_id,
                 system_route_table_ids=self.network.system_route_table_ids,
                 system_cidrs=self.network.system_cidrs,
                 instance_type=settings.egress_instance_type,

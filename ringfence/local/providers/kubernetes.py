@@ -47,6 +47,7 @@ from ringfence.local.providers.kubernetes_objects import (
     foreign_steps,
     group_of,
     kind_of_token,
+    may_own,
     named_by_server,
     removal_patch,
     replacing,
@@ -417,7 +418,8 @@ class KubernetesBackend:
             self._release(target)
             return
         annotations = ((inputs or outputs).get("metadata") or {}).get("annotations") or {}
-        options = {"propagationPolicy": annotations.get(PROPAGATION, "Foreground").capitalize()}
+        default = "Foreground" if may_own(group_of(target.kind.api_version)) else "Background"
+        options = {"propagationPolicy": annotations.get(PROPAGATION, default).capitalize()}
         try:
             answer = self.client.request("DELETE", target.path, str(target), body=options)
         except ApiError as error:

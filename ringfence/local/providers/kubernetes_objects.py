@@ -67,6 +67,15 @@ def group_of(api_version: str) -> str:
     return api_version.rpartition("/")[0]
 
 
+def may_own(group: str) -> bool:
+    """Whether objects of this group own others, which are to go first: workloads, and whatever a custom resource makes.
+
+    Of the others, waiting for the garbage collector to find nothing would be most of the time that a deletion takes.
+    """
+    built_in = not group or group.endswith(".k8s.io") or group in ("autoscaling", "policy")
+    return not built_in
+
+
 def kind_of_token(type_: str) -> tuple[str, str]:
     """(apiVersion, kind) of a type token such as ``kubernetes:core/v1:Namespace``; a Patch has the patched kind."""
     _, api_version, kind = type_.split(":")

@@ -120,6 +120,11 @@ def build_environment(cache: Path, base: Mapping[str, str] = os.environ) -> dict
     }
 
 
+def _install(source: Path, destination: Path) -> None:
+    shutil.copyfile(source, destination)
+    destination.chmod(0o755)
+
+
 @dataclass
 class Builder:
     """Runs builds with one Go, into the shared Go cache below `cache`. `stop` ends the ones that run."""
@@ -159,11 +164,11 @@ class Builder:
             self._go(
                 recipe, ["build", *flags, "-o", str(destination / recipe.outputs[0]), *recipe.packages], task, on_build
             )
-        for module, path in recipe.copies:
+        for module, path, name in recipe.copies:
             folder = self._go(recipe, ["list", "-m", "-f", "{{.Dir}}", module], task, lambda line: None).strip()
-            copy = destination / Path(path).name
-            shutil.copyfile(Path(folder) / path, copy)
-            copy.chmod(0o755)
+            _install(Path(folder) / path, destination / name)
+        for name in recipe.extras:
+            _install(recipe.directory / name, destination / name)
 
     def stop(self) -> None:
         """Ends every running build and lets no new one start."""

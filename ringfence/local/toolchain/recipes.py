@@ -24,7 +24,8 @@ class GoBuild:
 
     folder: the module's folder beside this file (go.mod and go.sum with every checksum); packages: what to build;
     outputs: file names, in the order of packages; version: of the module; ldflags: for the linker;
-    copies: (module, path in it) of files that belong beside the program.
+    copies: (module, path in it, name) of files that belong beside the program; extras: names of files of the folder
+    that do, too.
     """
 
     folder: str
@@ -32,7 +33,8 @@ class GoBuild:
     outputs: tuple[str, ...]
     version: str
     ldflags: str = "-s -w"
-    copies: tuple[tuple[str, str], ...] = ()
+    copies: tuple[tuple[str, str, str], ...] = ()
+    extras: tuple[str, ...] = ()
 
     @property
     def directory(self) -> Path:
@@ -41,7 +43,7 @@ class GoBuild:
 
     def inputs(self) -> bytes:
         """Everything that decides what the build makes."""
-        files = b"".join((self.directory / name).read_bytes() for name in ("go.mod", "go.sum"))
+        files = b"".join((self.directory / name).read_bytes() for name in ("go.mod", "go.sum", *self.extras))
         return files + repr((self.packages, self.outputs, self.ldflags, self.copies)).encode()
 
     def go_version(self) -> tuple[int, ...]:
@@ -153,10 +155,11 @@ def _pulumi(version: str) -> Part:
                 "v3.79.0",
                 # The host starts these; they are looked for beside it.
                 copies=(
-                    (_SDK, "python/cmd/pulumi-language-python-exec"),
-                    (_SDK, "python/dist/pulumi-analyzer-policy-python"),
-                    (_SDK, "python/dist/pulumi-resource-pulumi-python"),
+                    (_SDK, "python/cmd/pulumi-language-python-exec", "host-exec.py"),
+                    (_SDK, "python/dist/pulumi-analyzer-policy-python", "pulumi-analyzer-policy-python"),
+                    (_SDK, "python/dist/pulumi-resource-pulumi-python", "pulumi-resource-pulumi-python"),
                 ),
+                extras=("pulumi-language-python-exec",),
             ),
             GoBuild(
                 "pulumi",
