@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 
 import pytest
 
@@ -115,3 +116,53 @@ def test_the_callers_accounts_and_backends_do_not_reach_the_engine(engine_factor
     assert "callers-own" not in seen.values()
     assert seen["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1:")
     assert seen["AWS_SHARED_CREDENTIALS_FILE"] == "/dev/null"
+
+
+PACK = """
+from pulumi_policy import EnforcementLevel, PolicyPack, ResourceValidationPolicy
+
+PolicyPack("trial-pack", policies=[ResourceValidationPolicy(
+    name="no-short", description="d", enforcement_level=EnforcementLevel.MANDATORY,
+    validate=lambda args, report: report("too short") if args.resource_type.startswith("random:") and args.props["length"] < 12 else None)])
+"""
+PASSWORDS = """
+    import pulumi, pulumi_random as random
+
+    length = pulumi.Config().require_int("length")
+    for number in range(4):
+        random.RandomPassword(f"password-{number}", length=length)
+"""
+
+
+def test_a_mandatory_policy_fails_the_preview_and_the_stopped_program_leaves_no_trace(engine_factory, tmp_path):
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    (pack / "PulumiPolicy.yaml").write_text(f"runtime: {{name: python, options: {{virtualenv: {sys.prefix}}}}}\n")
+    (pack / "__main__.py").write_text(PACK)
+    refused = engine_factory(PASSWORDS, config={"length": 8}).preview(policy_packs=[pack])
+    assert not refused.ok
+    assert {(violation.policy, violation.level) for violation in refused.violations} == {("no-short", "mandatory")}
+    assert "too short" in refused.violations[0].message
+    assert "KeyboardInterrupt" not in refused.stdout
+    allowed = engine_factory(PASSWORDS, config={"length": 16}).preview(policy_packs=[pack]).check()
+    assert allowed.violations == ()
+
+
+def test_a_program_that_the_engine_stops_prints_no_traceback(engine_factory):
+    engine = engine_factory(
+        """
+        import asyncio, pulumi, pulumi_random as random
+
+        async def never():
+            await asyncio.sleep(600)
+
+        first = random.RandomPassword("first", length=20)
+        random.RandomPassword("second", length=first.result.apply(lambda value: -len(value)))
+        pulumi.export("never", pulumi.Output.from_input(never()))
+        """
+    )
+    result = engine.up()
+    assert not result.ok
+    assert "second" in "".join(result.errors)
+    assert "KeyboardInterrupt" not in result.stdout
+    assert "Traceback" not in result.stdout
