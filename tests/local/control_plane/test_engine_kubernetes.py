@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -52,6 +53,11 @@ def test_a_kubernetes_stack_lives_drifts_and_goes(engine_factory: Any, plane: An
     assert _names(first, "create") >= {"namespace", "role", "secret", "service", "key"}
     assert engine.outputs()["address"].startswith("10.96.")
     assert engine.preview(refresh=True).changed_steps == ()
+    key = plane.client.request("GET", "/api/v1/namespaces/engine/secrets/key", "secret")["data"]["key"]
+    state = "".join(path.read_text() for path in engine.home.backend.rglob("*.json"))
+    assert "runner" in state
+    assert key not in state
+    assert base64.b64decode(key).decode() not in state
 
     role = "/apis/rbac.authorization.k8s.io/v1/namespaces/engine/roles/runner"
     wide = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role"}

@@ -292,6 +292,19 @@ def test_a_namespace_is_deleted_with_what_is_in_it(plane: Any, backend: Kubernet
     config_map.delete()
 
 
+def test_a_deployment_goes_with_what_it_owns(plane: Any, backend: KubernetesBackend) -> None:
+    namespace = plane.namespace("owners")
+    deployment = Resource(backend, "apps/v1:Deployment", _deployment(namespace)).create()
+    owned = f"/apis/apps/v1/namespaces/{namespace}/replicasets"
+    for _ in range(100):
+        if plane.client.request("GET", owned, "replica sets")["items"]:
+            break
+        time.sleep(0.1)
+    assert plane.client.request("GET", owned, "replica sets")["items"]
+    deployment.delete()
+    assert plane.client.request("GET", owned, "replica sets")["items"] == []
+
+
 def test_a_deletion_that_is_held_up_says_by_what(
     plane: Any, backend: KubernetesBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from ringfence.local.providers.kubernetes_objects import (
     as_declared,
     foreign_steps,
     kind_of_token,
+    may_own,
     named_by_server,
     removal_patch,
     replacing,
@@ -77,6 +78,21 @@ def test_the_fields_that_the_server_names_are_found_among_the_changed_ones() -> 
     assert named_by_server(["spec.list[0]"], changed) == [("spec", "list", 0, "b")]
     assert named_by_server(["elsewhere"], changed) == changed
     assert named_by_server([], changed) == changed
+
+
+@pytest.mark.parametrize(
+    ("group", "owns"),
+    [
+        ("", False),
+        ("rbac.authorization.k8s.io", False),
+        ("policy", False),
+        ("apps", True),
+        ("batch", True),
+        ("a.com", True),
+    ],
+)
+def test_what_may_own_others_goes_after_them(group: str, owns: bool) -> None:
+    assert may_own(group) is owns
 
 
 def test_nulls_are_left_out_at_any_depth() -> None:
