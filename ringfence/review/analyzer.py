@@ -7,7 +7,6 @@ a mandatory rule into an advisory remark. Everything is therefore copied out fir
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from ringfence.review.facts import AT_PREVIEW
@@ -56,14 +55,12 @@ def stack_of(analyzed: Iterable[AnalyzedInStack], unknown_error: type[Exception]
     """The resources of a stack, linked by what their properties come from."""
     listed = list(analyzed)
     bare = {item.urn: resource_of(item, unknown_error) for item in listed}
-    made = []
     for item in listed:
-        links = {
-            str(prop): tuple(bare[other.urn] for other in others if other.urn in bare)
-            for prop, others in item.property_dependencies.items()
-        }
-        made.append(replace(bare[item.urn], links={prop: others for prop, others in links.items() if others}))
-    return made
+        for prop, others in item.property_dependencies.items():
+            known = tuple(bare[other.urn] for other in others if other.urn in bare)
+            if known:
+                bare[item.urn].links[str(prop)] = known
+    return list(bare.values())
 
 
 def _id(props: Mapping[str, Any]) -> str:

@@ -46,6 +46,18 @@ def _attached(subject: str, resource: Resource, prop: str, value: Any) -> Fact:
     return Fact(subject, Slot.MANAGED, key, value if key == UNNAMED else key)
 
 
+def _several_attached(subject: str, resource: Resource, prop: str) -> Iterator[Fact]:
+    """A list of policy ARNs; those unknown at preview are told by the policies that they come from."""
+    entries = resource.items(prop)
+    keys = [policy_key(entry) for entry in entries if not isinstance(entry, Unknown)]
+    unknown = next((entry for entry in entries if isinstance(entry, Unknown)), None)
+    origins = [policy_key(unknown, origin) for origin in resource.origins(prop, POLICY)] if unknown else []
+    for key in (*keys, *origins):
+        yield Fact(subject, Slot.MANAGED, key, key)
+    if unknown and not origins:
+        yield Fact(subject, Slot.MANAGED, UNNAMED, unknown)
+
+
 def boundary_of(resource: Resource) -> Any:
     """The boundary's key, None for none, `Unknown` when it can't be told."""
     value = resource.get("permissionsBoundary")
@@ -66,8 +78,7 @@ def _role(resource: Resource) -> Iterator[Fact]:
             yield Fact(subject, Slot.INLINE, UNNAMED, entry)
         elif entry and entry.get("policy") is not None:
             yield Fact(subject, Slot.INLINE, str(entry.get("name") or ""), document_of(entry["policy"]))
-    for arn in resource.items("managedPolicyArns"):
-        yield _attached(subject, resource, "managedPolicyArns", arn)
+    yield from _several_attached(subject, resource, "managedPolicyArns")
 
 
 def _bare(kind: str) -> Callable[[Resource], Iterator[Fact]]:
@@ -119,8 +130,7 @@ def _policies_exclusive(kind: str) -> Callable[[Resource], Iterator[Fact]]:
 def _attachments_exclusive(kind: str) -> Callable[[Resource], Iterator[Fact]]:
     def extract(resource: Resource) -> Iterator[Fact]:
         subject = principal(resource, f"{kind}Name", kind)
-        for arn in resource.items("policyArns"):
-            yield _attached(subject, resource, "policyArns", arn)
+        yield from _several_attached(subject, resource, "policyArns")
 
     return extract
 

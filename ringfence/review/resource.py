@@ -31,13 +31,14 @@ SECRET_PLACEHOLDER = "[secret]"  # noqa: S105 (what `pulumi preview --json` prin
 @dataclass(frozen=True)
 class Resource:
     """One declared resource. name: its Pulumi name; props: its inputs (for a state its outputs over its inputs), with
-    `Unknown` where a value can't be reviewed; links: property → the resources that its value comes from."""
+    `Unknown` where a value can't be reviewed; links: property → the resources that its value comes from, filled in once
+    all resources are there."""
 
     type: str
     name: str
     urn: str
     props: Mapping[str, Any]
-    links: Mapping[str, tuple[Resource, ...]] = field(default_factory=dict)
+    links: dict[str, tuple[Resource, ...]] = field(default_factory=dict)
     id: str = ""
 
     def get(self, *names: str) -> Any:
@@ -56,8 +57,23 @@ class Resource:
             return ()
         return tuple(value) if isinstance(value, list | tuple) else (value,)
 
+    def origins(self, name: str, *types: str) -> tuple[Resource, ...]:
+        """The resources of these types that a property's value comes from, also through other resources."""
+        found: dict[str, Resource] = {}
+        waiting, seen = list(self.links.get(name, ())), {self.urn}
+        while waiting:
+            other = waiting.pop(0)
+            if other.urn in seen:
+                continue
+            seen.add(other.urn)
+            if other.type in types:
+                found[other.urn] = other
+            else:
+                waiting += [source for sources in other.links.values() for source in sources]
+        return tuple(found.values())
+
     def linked(self, name: str, *types: str) -> Resource | None:
-        """The resource of one of these types that a property's value comes from."""
+        """The resource of one of these types that a property's value itself is of."""
         return next((other for other in self.links.get(name, ()) if other.type in types), None)
 
     def target(self, name: str, types: tuple[str, ...], namer: Callable[[Resource], str]) -> str | Unknown:

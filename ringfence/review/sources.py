@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,15 +110,12 @@ def _linked(made: Mapping[str, tuple[Mapping[str, Any], Any]]) -> list[Resource]
         )
         for urn, (state, props) in made.items()
     }
-    linked = []
     for urn, (state, _) in made.items():
-        dependencies = state.get("propertyDependencies") or {}
-        links = {
-            str(name): tuple(bare[other] for other in urns or () if other in bare)
-            for name, urns in dependencies.items()
-        }
-        linked.append(replace(bare[urn], links={name: others for name, others in links.items() if others}))
-    return linked
+        for name, urns in (state.get("propertyDependencies") or {}).items():
+            others = tuple(bare[other] for other in urns or () if other in bare)
+            if others:
+                bare[urn].links[str(name)] = others
+    return list(bare.values())
 
 
 def surface_of(label: str, resources: Iterable[Resource]) -> Surface:

@@ -44,6 +44,9 @@ def _launch_template(resource: Resource) -> Iterator[str]:
 
 def _metadata_service(resource: Resource) -> Iterator[str]:
     options = resource.get("metadataOptions")
+    if options is None and is_set(resource.get("launchTemplate")):
+        # The template's own options hold, and the template is looked at by itself.
+        return
     if at(options, "httpEndpoint") == "disabled":
         return
     if at(options, "httpTokens") != "required":

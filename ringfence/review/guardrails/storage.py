@@ -60,11 +60,8 @@ def is_audit_bucket(resource: Resource) -> bool:
 
 
 def _audit_bucket(resource: Resource) -> Iterator[str]:
-    if is_audit_bucket(resource):
-        if not is_true(resource.get("objectLockEnabled")):
-            yield f"audit bucket {resource.name} is not locked (objectLockEnabled)"
-        if is_true(resource.get("forceDestroy")):
-            yield f"audit bucket {resource.name} can be destroyed with its records (forceDestroy)"
+    if is_audit_bucket(resource) and not is_true(resource.get("objectLockEnabled")):
+        yield f"audit bucket {resource.name} is not locked (objectLockEnabled)"
 
 
 def _of_bucket(resources: Sequence[Resource], bucket: Resource, *types: str) -> list[Resource]:
@@ -122,8 +119,12 @@ def _audit_retention(resources: Sequence[Resource]) -> Iterator[tuple[Resource, 
             "aws:s3/bucketObjectLockConfiguration:BucketObjectLockConfiguration",
             "aws:s3/bucketObjectLockConfigurationV2:BucketObjectLockConfigurationV2",
         )
-        if not any(is_set(at(lock.get("rule"), "defaultRetention", "mode")) for lock in locks):
+        modes = [mode for lock in locks if is_set(mode := at(lock.get("rule"), "defaultRetention", "mode"))]
+        if not modes:
             yield bucket, f"audit bucket {bucket.name} has no default retention, so its records can be deleted"
+        # In compliance mode AWS refuses to delete a record before its time, whoever asks.
+        if is_true(bucket.get("forceDestroy")) and "COMPLIANCE" not in modes:
+            yield bucket, f"audit bucket {bucket.name} can be destroyed with its records (forceDestroy)"
 
 
 _PUBLIC = "a public bucket is read by anybody who guesses its name"
@@ -199,7 +200,7 @@ GUARDRAILS = (
         "audit-bucket-locked",
         "storage",
         _LOCK,
-        "set objectLockEnabled to true and forceDestroy to false",
+        "set objectLockEnabled to true",
         ("aws:s3/",),
         _audit_bucket,
     ),
@@ -207,7 +208,7 @@ GUARDRAILS = (
         "audit-bucket-retention",
         "storage",
         _LOCK,
-        "add a BucketObjectLockConfiguration with a default retention",
+        "add a BucketObjectLockConfiguration with a default retention in compliance mode, and leave forceDestroy off",
         ("aws:s3/",),
         stack_check=_audit_retention,
     ),
