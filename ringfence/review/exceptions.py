@@ -63,10 +63,6 @@ class Exceptions:
             facts.append(Fact(item.subject, Slot.INLINE, f"(exception {number})", document))
         return baseline.with_facts(facts) if facts else baseline
 
-    def excuses(self, rule: str, resource_name: str) -> bool:
-        """Whether a resource may break a guardrail."""
-        return any(item.rule == rule and item.resource == resource_name for item in self.guardrails)
-
 
 def read(path: Path, today: datetime.date) -> Exceptions:
     """The exceptions at `path`; none when there is no file. Raises InputError with every problem."""

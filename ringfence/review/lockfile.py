@@ -6,18 +6,17 @@ Trust zone: operator. The file is the baseline of the policy pack, of `ringfence
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import functools
 import importlib.metadata
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import pydantic
-
-from ringfence import validation
 from ringfence.errors import InputError, Problem
 from ringfence.iam import escalation
 from ringfence.iam.document import to_mapping
@@ -26,7 +25,6 @@ from ringfence.names import Names
 from ringfence.review.changes import place_text
 from ringfence.review.documents import Unreadable, parsed
 from ringfence.review.facts import DOCUMENT_SLOTS, Fact, Slot, Surface
-from ringfence.validation import StrictModel
 
 SCHEMA_VERSION = 1
 DEFAULT_PATH = Path("catalog/grants.lock.json")
@@ -47,52 +45,48 @@ DOCUMENT_KINDS: dict[Slot, Kind] = {
     Slot.DOCUMENT: "identity",
     Slot.RESOURCE_POLICY: "resource",
 }
-Text = Annotated[str, pydantic.Field(min_length=1, max_length=2000)]
+MAX_TEXT = 2000
 
 
-class Environment(StrictModel):
+@dataclass(frozen=True, slots=True)
+class Environment:
     """The one environment that the lockfile is about."""
 
-    prefix: Text
-    environment: Text
-    account: Annotated[str, pydantic.Field(pattern=r"^\d{12}$")]
-    region: Text
-    partition: Text = "aws"
+    prefix: str
+    environment: str
+    account: str
+    region: str
+    partition: str = "aws"
 
     @classmethod
     def of(cls, names: Names) -> Environment:
         """From an environment's names."""
-        return cls(
-            prefix=names.prefix,
-            environment=names.environment,
-            account=names.account_id,
-            region=names.region,
-            partition=names.partition,
-        )
+        return cls(names.prefix, names.environment, names.account_id, names.region, names.partition)
 
     def names(self) -> Names:
         """The environment's names."""
         return Names(self.prefix, self.environment, self.account, self.region, self.partition)
 
 
-class Block(StrictModel):
-    """One subject's approved grants, and who answers for them."""
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One subject's approved grants, and who answers for them. grants: slot → value, or → key → value."""
 
-    owner: Text
-    justification: Text
+    owner: str
+    justification: str
+    approver: str
+    grants: Mapping[str, Any]
     review_date: datetime.date | None = None
-    approver: Text
     tool: str | None = None
-    grants: dict[str, Any]
 
 
-class Content(StrictModel):
-    """The file."""
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The file. catalogue: versions of the data that it was made with; grants: block by subject."""
 
-    schema_version: Annotated[Literal[1], pydantic.Field(alias="schema")] = SCHEMA_VERSION
     environment: Environment
-    catalogue: dict[str, str]
-    grants: dict[str, Block]
+    catalogue: Mapping[str, str]
+    grants: Mapping[str, Block]
 
 
 @dataclass(frozen=True)
@@ -157,16 +151,93 @@ def parse(text: str, path: Path) -> Lockfile:
     where = str(path)
     try:
         data = json.loads(text, object_pairs_hook=_unique)
-        content = Content.model_validate(data, strict=False)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, pydantic.ValidationError):
-            raise InputError(validation.problems(error, where)) from error
         raise InputError([Problem(where, "", f"is not valid JSON: {error}", "restore it and update again")]) from error
-    lines = _lines(text, content.grants)
-    problems = [problem for name, block in content.grants.items() for problem in _slot_problems(where, name, block)]
-    if problems:
-        raise InputError(problems)
-    return Lockfile(path, content, lines)
+    reader = _Reader(where)
+    content = reader.content(data)
+    if reader.problems:
+        raise InputError(reader.problems)
+    return Lockfile(path, content, _lines(text, content.grants))
+
+
+class _Reader:
+    """Reads the parts of a lockfile and collects problems. By hand: the pack reads a lockfile before every preview, and
+    loading a validation library would take longer than the rest of it."""
+
+    def __init__(self, where: str):
+        self.where = where
+        self.problems: list[Problem] = []
+
+    def _problem(self, key: str, message: str, remedy: str = "make the block anew: ringfence grants update") -> None:
+        self.problems.append(Problem(self.where, key, message, remedy))
+
+    def _mapping(self, data: Any, key: str, needed: Iterable[str] = (), optional: Iterable[str] = ()) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            self._problem(key, "must be a JSON object")
+            return {}
+        for name in needed:
+            if name not in data:
+                self._problem(f"{key}.{name}".lstrip("."), "is missing")
+        if needed:
+            for name in data.keys() - {*needed, *optional}:
+                self._problem(f"{key}.{name}".lstrip("."), "is not a known key", "remove it, or correct its spelling")
+        return data
+
+    def _text(self, data: Mapping[str, Any], name: str, key: str, default: str = "", pattern: str = r"(?s).+") -> str:
+        value = data.get(name, default)
+        if not isinstance(value, str) or not re.fullmatch(pattern, value) or len(value) > MAX_TEXT:
+            if name in data:
+                self._problem(f"{key}.{name}", "is empty, too long or of the wrong form")
+            return ""
+        return value
+
+    def content(self, data: Any) -> Content:
+        data = self._mapping(data, "", ("schema", "environment", "catalogue", "grants"))
+        if data.get("schema", SCHEMA_VERSION) != SCHEMA_VERSION:
+            self._problem("schema", f"is not {SCHEMA_VERSION}", "use the version of ringfence that wrote the file")
+        names = ("prefix", "environment", "account", "region")
+        place = self._mapping(data.get("environment", {}), "environment", names, ("partition",))
+        texts = {name: self._text(place, name, "environment") for name in names if name != "account"}
+        account = self._text(place, "account", "environment", pattern=r"\d{12}")
+        partition = self._text(place, "partition", "environment", "aws")
+        environment = Environment(texts["prefix"], texts["environment"], account, texts["region"], partition)
+        catalogue = self._mapping(data.get("catalogue", {}), "catalogue")
+        blocks = self._mapping(data.get("grants", {}), "grants")
+        grants = {subject: self._block(block, f"grants.{subject}") for subject, block in blocks.items()}
+        return Content(environment, {name: str(value) for name, value in catalogue.items()}, grants)
+
+    def _block(self, data: Any, key: str) -> Block:
+        needed = ("owner", "justification", "approver", "grants")
+        data = self._mapping(data, key, needed, ("reviewDate", "tool"))
+        return Block(
+            owner=self._text(data, "owner", key),
+            justification=self._text(data, "justification", key),
+            approver=self._text(data, "approver", key),
+            grants=self._grants(data.get("grants", {}), f"{key}.grants"),
+            review_date=self._date(data.get("reviewDate"), f"{key}.reviewDate"),
+            tool=self._text(data, "tool", key) or None,
+        )
+
+    def _date(self, value: Any, key: str) -> datetime.date | None:
+        if value is None:
+            return None
+        try:
+            return datetime.date.fromisoformat(value)
+        except (TypeError, ValueError):
+            self._problem(key, "is no date", "write YYYY-MM-DD")
+            return None
+
+    def _grants(self, data: Any, key: str) -> dict[str, Any]:
+        known = {str(slot) for slot in Slot}
+        kept: dict[str, Any] = {}
+        for slot, value in self._mapping(data, key).items():
+            if slot not in known:
+                self._problem(f"{key}.{slot}", "is no kind of grant", f"use one of {', '.join(sorted(known))}")
+            elif Slot(slot) not in _SINGLE and not isinstance(value, dict):
+                self._problem(f"{key}.{slot}", "must map names to grants")
+            else:
+                kept[slot] = value
+        return kept
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -176,20 +247,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _slot_problems(where: str, subject: str, block: Block) -> list[Problem]:
-    known = {str(slot) for slot in Slot}
-    found = []
-    for slot, value in block.grants.items():
-        key = f"grants.{subject}.grants.{slot}"
-        if slot not in known:
-            found.append(Problem(where, key, "is no kind of grant", f"use one of {', '.join(sorted(known))}"))
-        elif Slot(slot) not in _SINGLE and not isinstance(value, dict):
-            found.append(
-                Problem(where, key, "must map names to grants", "make the block anew: ringfence grants update")
-            )
-    return found
-
-
 def _lines(text: str, subjects: Iterable[str]) -> dict[str, int]:
     wanted = {f"{json.dumps(subject, ensure_ascii=False)}: {{": subject for subject in subjects}
     return {wanted[line.strip()]: number for number, line in enumerate(text.splitlines(), 1) if line.strip() in wanted}
@@ -197,11 +254,25 @@ def _lines(text: str, subjects: Iterable[str]) -> dict[str, int]:
 
 def render(content: Content) -> str:
     """The canonical text: keys sorted, two spaces, one trailing newline."""
-    data = content.model_dump(mode="json", by_alias=True, exclude_none=False)
-    for block in data["grants"].values():
-        for optional in ("tool", "reviewDate"):
-            if block[optional] is None:
-                del block[optional]
+    blocks = {}
+    for subject, block in content.grants.items():
+        written: dict[str, Any] = {
+            "owner": block.owner,
+            "justification": block.justification,
+            "approver": block.approver,
+            "grants": block.grants,
+        }
+        if block.review_date is not None:
+            written["reviewDate"] = block.review_date.isoformat()
+        if block.tool is not None:
+            written["tool"] = block.tool
+        blocks[subject] = written
+    data = {
+        "schema": SCHEMA_VERSION,
+        "environment": dataclasses.asdict(content.environment),
+        "catalogue": dict(content.catalogue),
+        "grants": blocks,
+    }
     return json.dumps(data, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
 
 

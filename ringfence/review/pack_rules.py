@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ringfence.errors import InputError, RingfenceError
-from ringfence.review import exceptions, lockfile, wording
+from ringfence.errors import RingfenceError
+from ringfence.review import lockfile, wording
 from ringfence.review.changes import Change
 from ringfence.review.compare import compare
-from ringfence.review.exceptions import Exceptions
 from ringfence.review.extract import facts_of, facts_of_all
 from ringfence.review.extract_iam import UNNAMED
 from ringfence.review.facts import DOCUMENT_SLOTS, Fact, Slot, Surface
@@ -29,10 +28,10 @@ _TOLD_BY_LINKS = frozenset({"aws:kms/keyPolicy:KeyPolicy", "aws:kms/grant:Grant"
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What was approved, and what is wrong with the files that say so."""
+    """What was approved, exceptions that have run out, and what is wrong with the files that say so."""
 
     surface: Surface
-    exceptions: Exceptions
+    expired: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -58,16 +57,19 @@ class CreepRules:
         path = self.folder / lock if lock else lockfile.path_for(self.stack, folder)
         excuse_path = self.folder / excuse if excuse else folder / "exceptions.yaml"
         problems: list[str] = []
-        surface, excused = Surface(str(path)), Exceptions()
+        surface, expired = Surface(str(path)), ()
         try:
             surface = lockfile.read(path).surface
+            if excuse_path.exists():
+                # Loaded only when needed: most programs have no exceptions, and every preview waits for this.
+                from ringfence.review import exceptions
+
+                excused = exceptions.read(excuse_path, self.today)
+                surface = excused.extend(surface)
+                expired = tuple(exceptions.expired_text(item) for item in excused.expired)
         except RingfenceError as error:
             problems.append(str(error))
-        try:
-            excused = exceptions.read(excuse_path, self.today)
-        except InputError as error:
-            problems.append(str(error))
-        return Baseline(excused.extend(surface), excused, "\n".join(problems))
+        return Baseline(surface, expired, "\n".join(problems))
 
     def check_resource(self, resource: Resource, config: Mapping[str, Any]) -> list[str]:
         """The violations of one resource, each the text that a pull request shows."""
@@ -100,7 +102,7 @@ class CreepRules:
 
     def check_exceptions(self, config: Mapping[str, Any]) -> list[str]:
         """Exceptions that have run out."""
-        return [exceptions.expired_text(item) for item in self.baseline(config).exceptions.expired]
+        return list(self.baseline(config).expired)
 
 
 def _deferred(fact: Fact, approved: Surface) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import subprocess
@@ -224,9 +225,8 @@ def test_an_out_of_band_change_is_found_and_gone_when_undone(
 
 
 def test_the_account_of_another_environment_is_refused(account: Account, approved: Lockfile) -> None:
-    content = approved.content.model_copy(
-        update={"environment": approved.content.environment.model_copy(update={"account": "999999999999"})}
-    )
+    elsewhere = dataclasses.replace(approved.content.environment, account="999999999999")
+    content = dataclasses.replace(approved.content, environment=elsewhere)
     with pytest.raises(InputError, match="999999999999"):
         live.read(Lockfile(approved.path, content, {}), _Session(account))
 
