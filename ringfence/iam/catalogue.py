@@ -90,6 +90,10 @@ class Catalogue:
                 self._expanded.popitem(last=False)
         return known
 
+    def forget(self) -> None:
+        """Forget which actions the patterns seen so far name."""
+        self._expanded.clear()
+
     def _expand(self, pattern: str) -> int:
         prefix, colon, name = pattern.partition(":")
         if not colon:

@@ -35,6 +35,11 @@ def candidates(tests: frozenset[Test], boolean: bool, budget: Budget) -> tuple[s
     return known
 
 
+def forget() -> None:
+    """Forget the cells worked out so far."""
+    _cache.clear()
+
+
 def _candidates(tests: frozenset[Test], boolean: bool, budget: Budget) -> Iterable[str]:
     kinds = {_kind(operator) for operator, _ in tests}
     if boolean or "Bool" in kinds:

@@ -14,7 +14,7 @@ from ringfence.iam.patterns import ANY, NAME, PART, PART_ANY, STAR
 from ringfence.iam.principals import names, representatives
 from ringfence.iam.question import ARN, Found, Part, Question
 from ringfence.iam.request import Principal, Request
-from ringfence.iam.rows import Row, Scope, Table, covers_pattern, subsumes, uncatalogued_patterns
+from ringfence.iam.rows import Row, Scope, Table, covers_pattern, subsumes, uncatalogued
 
 # Every action: a service, a colon, a name.
 _ACTION = f"{PART_ANY}{PART}:{ANY}{STAR}"
@@ -82,15 +82,14 @@ class Comparison:
                 if actions or names_left:
                     yield _Task(row, others, (*allowing, *self.candidate.denies), actions, names_left)
         every_layer = tuple(candidate_layers.values())
-        reachable = self.data.everything
-        for rows in every_layer:
-            granted = 0
-            for row in rows:
-                granted |= row.scope.actions
-            reachable &= granted
         for row in self.baseline.denies:
             actions, names_left = self._left(row, self.candidate.denies)
-            actions &= reachable
+            if actions:
+                for rows in every_layer:
+                    granted = 0
+                    for each in rows:
+                        granted |= each.scope.among(actions)
+                    actions &= granted
             if actions or names_left:
                 yield _Task(row, every_layer, self.candidate.denies, actions, names_left)
 
@@ -99,17 +98,37 @@ class Comparison:
         scope = row.scope
         if any(other.scope is scope for other in rows):
             return 0, ()
-        actions = scope.actions
-        names_left = uncatalogued_patterns(scope, self.data)
+        if scope.actions_inverted:
+            actions, names_left = scope.actions, (STAR,)
+        else:
+            texts = self._texts_left(scope, rows)
+            actions, names_left = 0, uncatalogued(texts, self.data)
+            for text in texts:
+                actions |= self.data.expand(text)
         for other in rows:
-            bears = bool(actions & other.scope.actions) or any(covers_pattern(other.scope, each) for each in names_left)
-            if bears and subsumes(other.scope, scope):
-                actions &= ~other.scope.actions
-                names_left = self._names_left(scope, other.scope, names_left)
-                if not actions and not names_left:
-                    break
+            if not actions and not names_left:
+                break
             self.budget.tick()
+            settled = other.scope.among(actions)
+            bears = settled or any(covers_pattern(other.scope, each) for each in names_left)
+            if bears and subsumes(other.scope, scope):
+                actions &= ~settled
+                names_left = self._names_left(scope, other.scope, names_left)
         return actions, names_left
+
+    def _texts_left(self, scope: Scope, rows: Sequence[Row]) -> set[str]:
+        """The action patterns of `scope` that are in none of `rows` as they are written."""
+        left = set(scope.action_texts)
+        for other in rows:
+            if not left:
+                break
+            self.budget.tick()
+            if other.scope.actions_inverted:
+                continue
+            common = left & other.scope.action_texts
+            if common and subsumes(other.scope, scope):
+                left -= common
+        return left
 
     @staticmethod
     def _names_left(scope: Scope, other: Scope, left: tuple[str, ...]) -> tuple[str, ...]:
@@ -134,8 +153,8 @@ class Comparison:
         classes = [(actions, 0)]
         for place, row in enumerate(rows):
             bit = 1 << place
-            named = row.scope.actions
-            if not named & actions:
+            named = row.scope.among(actions)
+            if not named:
                 continue
             split: list[tuple[int, int]] = []
             for members, mask in classes:
@@ -379,7 +398,10 @@ class _View:
     def without_opposed(self) -> _View | None:
         """Without what an opposing row takes in whole; None when a row that must apply is taken in."""
         main = variables.without_opposed(self.main, self.opposing)
-        kept = [[left for part in layer if (left := variables.without_opposed(part, self.opposing))] for layer in self.layers]
+        kept = [
+            [left for part in layer if (left := variables.without_opposed(part, self.opposing))]
+            for layer in self.layers
+        ]
         if main is None or not all(kept):
             return None
         return _View(main, kept, self.opposing, self.resourceless)

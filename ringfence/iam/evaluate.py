@@ -185,9 +185,14 @@ def _same_role(role: str, session_role: str) -> bool:
 
 def _action_matches(statement: Statement, action: str) -> bool:
     lower = action.lower()
-    if statement.actions:
-        return any(_glob(_tokens(pattern.lower()), lower) for pattern in statement.actions)
-    return not any(_glob(_tokens(pattern.lower()), lower) for pattern in statement.not_actions)
+    named = any(_names_action(pattern.lower(), lower) for pattern in statement.actions or statement.not_actions)
+    return named if statement.actions else not named
+
+
+def _names_action(pattern: str, action: str) -> bool:
+    if "*" not in pattern and "?" not in pattern:
+        return pattern == action
+    return _glob(_tokens(pattern), action)
 
 
 def _resource_matches(statement: Statement, request: Request, variables: bool) -> bool:

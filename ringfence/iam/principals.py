@@ -42,6 +42,11 @@ def representatives(scopes: Iterable[Scope], budget: Budget) -> list[Principal]:
     return list(found)
 
 
+def forget() -> None:
+    """Forget the cells worked out so far."""
+    _known_cells.clear()
+
+
 def names(scope: Scope, principal: Principal) -> bool:
     """Whether the scope speaks of the principal."""
     if scope.principals:

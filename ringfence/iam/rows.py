@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from ringfence.iam import patterns
 from ringfence.iam.catalogue import Catalogue, catalogue
@@ -12,26 +12,64 @@ from ringfence.iam.conditions import Atom, atom, implies
 from ringfence.iam.model import Condition, Document, Permissions, PrincipalEntry, Statement
 from ringfence.iam.patterns import STAR
 
+# Up to as many actions are looked up one by one in a scope whose own set isn't known yet.
+_FEW_ACTIONS = 4
 
-@dataclass(frozen=True, slots=True, eq=False)
+
 class Scope:
-    """What a statement speaks of, whatever its effect; equal scopes are one object.
+    """What a statement speaks of, whatever its effect; equal scopes are one object, and each part is worked out when
+    it is first asked for, as most statements of a new version are those of the old one.
 
-    actions: catalogued ones, as a set of numbers; action_patterns: lower case and encoded; resources: encoded; the
-    inverted flags mark NotAction and NotResource; symbols: the policy variables used; resourceless: the statement
-    names no resource, and so speaks of whatever it is attached to.
+    action_patterns: lower case and encoded; resources: encoded; the inverted flags mark NotAction and NotResource;
+    resourceless: the statement names no resource, and so speaks of whatever it is attached to.
     """
 
-    actions: int
-    action_patterns: tuple[str, ...]
-    actions_inverted: bool
-    resources: tuple[str, ...]
-    resources_inverted: bool
-    resourceless: bool
-    conditions: frozenset[Atom]
-    principals: tuple[PrincipalEntry, ...]
-    not_principals: tuple[PrincipalEntry, ...]
-    symbols: frozenset[str]
+    def __init__(self, statement: Statement, variables: bool):
+        self._statement, self._variables = statement, variables
+        self.actions_inverted = not statement.actions
+        self.resources_inverted = bool(statement.not_resources)
+        self.resourceless = not (statement.resources or statement.not_resources)
+        self.principals, self.not_principals = statement.principals, statement.not_principals
+
+    @cached_property
+    def action_texts(self) -> frozenset[str]:
+        """The action patterns in lower case, as written."""
+        return frozenset(pattern.lower() for pattern in self._statement.actions or self._statement.not_actions)
+
+    @cached_property
+    def action_patterns(self) -> tuple[str, ...]:
+        return tuple(patterns.encode(text) for text in sorted(self.action_texts))
+
+    @cached_property
+    def actions(self) -> int:
+        """The catalogued actions, as a set of numbers."""
+        data = catalogue()
+        named = 0
+        for text in self.action_texts:
+            named |= data.expand(text)
+        return data.everything & ~named if self.actions_inverted else named
+
+    def among(self, actions: int) -> int:
+        """Those of the catalogued `actions` that the scope speaks of."""
+        if "actions" in self.__dict__ or actions.bit_count() > _FEW_ACTIONS:
+            return self.actions & actions
+        data = catalogue()
+        found, left = 0, actions
+        while left:
+            action = left & -left
+            left ^= action
+            if covers_pattern(self, data.name(action.bit_length() - 1).lower()):
+                found |= action
+        return found
+
+    @cached_property
+    def resources(self) -> tuple[str, ...]:
+        listed = self._statement.resources or self._statement.not_resources
+        return tuple(sorted({patterns.encode(each, self._variables) for each in listed})) or (STAR,)
+
+    @cached_property
+    def conditions(self) -> frozenset[Atom]:
+        return frozenset(atom(condition, self._variables) for condition in self._statement.conditions)
 
     @property
     def has_principals(self) -> bool:
@@ -100,34 +138,15 @@ def _scope(
     conditions: tuple[Condition, ...],
     variables: bool,
 ) -> Scope:
-    data = catalogue()
-    lower = sorted({pattern.lower() for pattern in actions or not_actions})
-    named = 0
-    for pattern in lower:
-        named |= data.expand(pattern)
-    encoded = sorted({patterns.encode(resource, variables) for resource in resources or not_resources})
-    resourceless = not encoded
-    atoms = frozenset(atom(condition, variables) for condition in conditions)
-    used = [*encoded, *(value for item in atoms for value in item.values)]
-    return Scope(
-        actions=named if actions else data.everything & ~named,
-        action_patterns=tuple(patterns.encode(pattern) for pattern in lower),
-        actions_inverted=not actions,
-        resources=tuple(encoded) or (STAR,),
-        resources_inverted=bool(not_resources),
-        resourceless=resourceless,
-        conditions=atoms,
-        principals=principals,
-        not_principals=not_principals,
-        symbols=frozenset(symbol for pattern in used for symbol in patterns.variables_in(pattern)),
+    said = Statement(0, "Allow", actions, not_actions, resources, not_resources, principals, not_principals, conditions)
+    return Scope(said, variables)
+
+
+def uncatalogued(texts: Iterable[str], data: Catalogue) -> tuple[str, ...]:
+    """Those of the lower-case action patterns, encoded, that also name actions outside the catalogue."""
+    return tuple(
+        patterns.encode(text) for text in sorted(texts) if patterns.has_wildcard(text) or not data.expand(text)
     )
-
-
-def uncatalogued_patterns(scope: Scope, data: Catalogue) -> tuple[str, ...]:
-    """The action patterns that also name actions outside the catalogue (a star for NotAction)."""
-    if scope.actions_inverted:
-        return (STAR,)
-    return tuple(p for p in scope.action_patterns if not (patterns.is_literal(p) and data.expand(p)))
 
 
 def covers_pattern(scope: Scope, pattern: str) -> bool:

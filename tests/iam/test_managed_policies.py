@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -153,7 +154,7 @@ def request_for(decision: Any) -> Any:
 def test_pairs_of_managed_policies_are_all_decided_and_confirmed():
     names = some(120)
     undecided = 0
-    for one, other in zip(names, names[1:], strict=False):
+    for one, other in pairwise(names):
         old, new = parse(managed()[one]), parse(managed()[other])
         decision = contains(old, new, deadline_s=60)
         undecided += decision.outcome is Outcome.UNDECIDED
