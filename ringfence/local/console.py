@@ -76,8 +76,10 @@ class Watch:
     def on_event(self, event: dict[str, Any]) -> None:
         """Takes one event of the engine's log."""
         if step := step_of(event):
-            with self._lock:
-                self._running[step.urn] = f"{step.type} {step.name}"
+            # The stack and its components run from start to end: they say nothing about what is being waited for.
+            if not step.type.startswith(("pulumi:", "ringfence:")):
+                with self._lock:
+                    self._running[step.urn] = f"{step.type} {step.name}"
             return
         for key, failed in (("resOutputsEvent", False), ("resOpFailedEvent", True)):
             if metadata := event.get(key, {}).get("metadata"):

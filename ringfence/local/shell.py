@@ -27,12 +27,15 @@ for word in "$@"; do
 done
 kept=$(mktemp) || exit 1
 forget_salt
-[ -f "$config" ] && cat "$config" > "$kept"
+existed=no
+[ -f "$config" ] && existed=yes && cat "$config" > "$kept"
 trap : INT
 {pulumi} "$@"
 code=$?
 if [ "$changes" = yes ]; then
     forget_salt
+elif [ $existed = no ]; then
+    rm -f "$config"
 elif [ -f "$config" ] && ! cmp -s "$kept" "$config"; then
     cat "$kept" > "$config"
 fi
