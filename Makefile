@@ -16,5 +16,5 @@ test: setup ; @$(PYTEST) -m "not e2e" -n auto --dist loadfile $(ARGS)
 e2e: setup ; @$(PYTEST) -m e2e $(ARGS)
 bench: setup ; @.venv/bin/python bench/run.py $(ARGS)
 doctor: setup ; @$(RINGFENCE) doctor $(ARGS)
-lint: setup ; @.venv/bin/ruff check . && .venv/bin/ruff format --check .
+lint: setup ; @.venv/bin/ruff check $(ARGS) .
 setup: ; @$(SETUP)
