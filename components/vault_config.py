@@ -313,6 +313,10 @@ VAULT_TOKEN=$(printf '%s\\n' "$made" | sed -n 's/^ *"root_token": *"\\([^"]*\\)"
 export VAULT_TOKEN
 printf '%s\\n' "$made" | sed -n '/"recovery_keys_b64"/,/]/s/^ *"\\([A-Za-z0-9+/=]*\\)",\\{{0,1\\}}$/\\1/p'
 made=
+if [ -z "$VAULT_TOKEN" ]; then
+  echo "the answer has no root token: make one with the recovery keys, set vault up by hand and revoke it" >&2
+  exit 1
+fi
 # The new server needs a moment to become the active one.
 tries=0
 until vault token lookup >/dev/null 2>&1; do

@@ -10,6 +10,9 @@ import pytest
 
 from components.vault import Vault, VaultArgs
 from ringfence.names import Names
+from tests.components.account.conftest import identity_permits, resource_permits
+
+__all__ = ["identity_permits", "resource_permits"]
 
 NAMES = Names("ringfence", "test", "111122223333", "us-east-1")
 SEEDS = {"vault-authority-seed": b"a" * 32, "vault-server-seed": b"s" * 32}

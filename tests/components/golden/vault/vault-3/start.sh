@@ -1,0 +1,4 @@
+#!/bin/sh
+set -eu
+set -- -config=/etc/vault/server.json
+exec vault server "$@"
