@@ -10,6 +10,7 @@ import pulumi_kubernetes as k8s
 
 from components.artifacts import Artifacts, ArtifactsArgs
 from components.audit_trail import AuditTrail, AuditTrailArgs
+from components.block_storage import BlockStorage, BlockStorageArgs
 from components.broker_access import BrokerAccess, BrokerAccessArgs
 from components.budget import Budget, BudgetArgs
 from components.cluster import SERVICE_CIDR, Cluster, ClusterArgs, SystemNodes
@@ -24,6 +25,8 @@ from components.node_autoscaler import NodeAutoscaler, NodeAutoscalerArgs
 from components.sandbox import Sandbox, SandboxArgs
 from components.tool_boundary import ToolBoundary, ToolBoundaryArgs
 from components.tool_role import ToolRole, ToolRoleArgs
+from components.vault import Vault, VaultArgs
+from components.vault import image_domains as vault_image_domains
 from ringfence.catalog import Catalog
 from ringfence.settings import Settings, zoned
 
@@ -57,6 +60,7 @@ class Environment:
         self._grant()
         self._fence()
         self._pool()
+        self._keep_secrets()
 
     def _aws_provider(self) -> aws.Provider:
         """One region and one account; credentials of another account are refused by the provider."""
@@ -106,7 +110,7 @@ class Environment:
             NetworkArgs(
                 self.names,
                 zones=settings.availability_zones,
-                dns_allowed_domains=(*settings.dns_allowed_domains, *SYSTEM_IMAGE_DOMAINS, *self.policy.domains()),
+                dns_allowed_domains=self._resolvable_domains(),
                 flow_log_group_arn=self.logs.group_arns["vpc-flow"],
                 dns_log_group_arn=self.logs.group_arns["dns"],
                 vpc_cidr=settings.vpc_cidr,
@@ -139,6 +143,11 @@ class Environment:
             ),
             self._on_aws,
         )
+
+    def _resolvable_domains(self) -> tuple[str, ...]:
+        """What DNS Firewall lets through: the settings' own, the control side's images, whatever the proxy may reach."""
+        images = (*SYSTEM_IMAGE_DOMAINS, *vault_image_domains(self.settings.secrets_distribution))
+        return tuple(dict.fromkeys((*self.settings.dns_allowed_domains, *images, *self.policy.domains())))
 
     def _existing_vpc(self) -> ExistingVpc | None:
         settings = self.settings
@@ -255,6 +264,33 @@ class Environment:
             pulumi.ResourceOptions.merge(self._on_both, pulumi.ResourceOptions(depends_on=[self.sandbox])),
         )
 
+    def _keep_secrets(self) -> None:
+        settings = self.settings
+        self.storage = BlockStorage(
+            "storage",
+            BlockStorageArgs(
+                self.names,
+                self.cluster.cluster_name,
+                settings.deletion_protection,
+                cluster_ready=(self.cluster.cluster, self.cluster.system_node_group, self.dns.addon),
+            ),
+            self._on_both,
+        )
+        self.vault = Vault(
+            "vault",
+            VaultArgs(
+                self.names,
+                self.cluster.cluster_name,
+                self.storage.storage_class,
+                distribution=settings.secrets_distribution,
+                replicas=settings.vault_replicas,
+                keep=settings.deletion_protection,
+                tls_rotation=settings.vault_tls_rotation,
+                cluster_ready=(self.cluster.cluster, self.sandbox, *self.storage.ready),
+            ),
+            self._on_both,
+        )
+
     def export(self) -> None:
         """The stack's outputs: what an operator or another stack needs to find the environment; nothing secret."""
         pulumi.export("accountId", self.settings.account_id)
@@ -266,4 +302,7 @@ class Environment:
         pulumi.export("auditBucket", self.audit.bucket)
         pulumi.export("toolRoleArns", {name: role.role_arn for name, role in self.tool_roles.items()})
         pulumi.export("brokerRoleArn", self.broker.role_arn)
+        pulumi.export("secretsAddress", self.vault.address)
+        pulumi.export("secretsCaCertificate", self.vault.ca_certificate)
+        pulumi.export("secretsSnapshotBucket", self.vault.snapshot_bucket)
         pulumi.export("alertTopicArn", self.budget.topic_arn)

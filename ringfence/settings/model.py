@@ -142,6 +142,10 @@ class Settings(StrictModel):
         default="openbao", description="OpenBao (MPL 2.0) or HashiCorp Vault (BUSL 1.1)"
     )
     vault_replicas: int = _profiled("vault_replicas", "replicas of the secrets store, 1, 3 or 5", 5)
+    vault_tls_rotation: Annotated[str, pydantic.Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] = pydantic.Field(
+        default="2026-11-01",
+        description="day from which the secrets store's certificate is valid, for 825 days; a new day makes a new one",
+    )
     audit_lock_mode: Literal["COMPLIANCE", "GOVERNANCE"] = pydantic.Field(
         default="COMPLIANCE", description="S3 Object Lock mode of the audit bucket; nobody shortens COMPLIANCE"
     )

@@ -95,10 +95,12 @@ def test_pulumi_typed_by_hand_sees_no_changes(standing: Standing):
     assert "unchanged" in done.stdout
 
 
-def test_nothing_secret_stands_in_the_outputs_or_in_plain_text_in_the_state(standing: Standing):
+def test_private_keys_and_passwords_stand_in_the_state_only_as_ciphertext(standing: Standing):
     state = standing.engine().state_file.read_text()
     assert "PRIVATE KEY" not in state
-    assert "secret" not in json.dumps(standing.engine().outputs()).lower()
+    assert '"ciphertext"' in state
+    assert "PRIVATE KEY" in json.dumps(standing.engine().export(show_secrets=True))
+    assert "PRIVATE KEY" not in json.dumps(standing.engine().outputs())
 
 
 def test_a_role_widened_behind_pulumis_back_shows_in_a_preview_with_refresh(standing: Standing):
