@@ -154,12 +154,7 @@ class AwsBackend:
         resource = registry.find(type_)
         self._remember(urn, id_)
         with _spoken(resource):
-            try:
-                live = resource.read(self.cloud, id_, outputs)
-            except Exception as error:
-                if is_gone(error):
-                    return None
-                raise
+            live = resource.read(self.cloud, id_, outputs)
         if live is None:
             return None
         state = dict(live)

@@ -250,19 +250,24 @@ class NetworkAclRule(Ec2Link):
         acl, number, _, egress = id_.split(":")
         return acl, int(number), egress == "true"
 
-    def read(self, cloud: Cloud, id_: str, state: Values) -> Values | None:
+    def describe(self, cloud: Cloud, id_: str, state: Values) -> Values | None:
         acl, number, egress = self._where(id_)
         found = cloud.call("ec2", "describe_network_acls", NetworkAclIds=[acl])["NetworkAcls"][0]
         for entry in found["Entries"]:
             if entry["RuleNumber"] == number and entry["Egress"] == egress:
-                shown = _shown(entry)
-                renamed = {"ruleNumber": shown.pop("ruleNo"), "ruleAction": shown.pop("action")}
-                return {"networkAclId": acl, "egress": egress, **renamed, **shown}
+                return {**entry, "NetworkAclId": acl}
         return None
+
+    def state_of(self, described: Values) -> Values:
+        if not described:
+            return {}
+        shown = _shown(described)
+        renamed = {"ruleNumber": shown.pop("ruleNo"), "ruleAction": shown.pop("action")}
+        return {"networkAclId": described["NetworkAclId"], "egress": described["Egress"], **renamed, **shown}
 
     def delete(self, cloud: Cloud, id_: str, state: Values) -> None:
         acl, number, egress = self._where(id_)
-        if self.read(cloud, id_, state) is not None:
+        if self.find(cloud, id_, state) is not None:
             cloud.call("ec2", "delete_network_acl_entry", NetworkAclId=acl, RuleNumber=number, Egress=egress)
 
 

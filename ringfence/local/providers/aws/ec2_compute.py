@@ -372,7 +372,8 @@ class Instance(Ec2Resource):
     def _root_device(inputs: Values, request: Values) -> Values:
         device = inputs.get("rootBlockDevice")
         if device:
-            ebs = {name[0].upper() + name[1:]: value for name, value in device.items() if value is not None}
+            ebs: Values = {"DeleteOnTermination": True}
+            ebs |= {name[0].upper() + name[1:]: value for name, value in device.items() if value is not None}
             return request | {"BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": ebs}]}
         return request
 

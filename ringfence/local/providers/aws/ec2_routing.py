@@ -54,7 +54,7 @@ class RouteTable(Ec2Resource):
             cloud.call("ec2", "create_route", RouteTableId=id_, **self.encode(_INLINE_ROUTE, route))
 
     def read(self, cloud: Cloud, id_: str, state: Values) -> Values | None:
-        described = self.describe(cloud, id_, state)
+        described = self.find(cloud, id_, state)
         if described is None:
             return None
         live = self.state_of(described)

@@ -96,7 +96,7 @@ class _Group(Ec2Resource):
     _DIRECTIONS: ClassVar = {"ingress": "IpPermissions", "egress": "IpPermissionsEgress"}
 
     def read(self, cloud: Cloud, id_: str, state: Values) -> Values | None:
-        described = self.describe(cloud, id_, state)
+        described = self.find(cloud, id_, state)
         if described is None:
             return None
         live = self.state_of(described)

@@ -196,7 +196,7 @@ class Resource:
 
     def read(self, cloud: Cloud, id_: str, state: Values) -> Values | None:
         """The live thing as properties and outputs, None when it is gone. `state` is what was known, maybe empty."""
-        described = self.describe(cloud, id_, state)
+        described = self.find(cloud, id_, state)
         if described is None:
             return None
         live = self.state_of(described)
@@ -205,6 +205,17 @@ class Resource:
             live["tags"] = self.read_tags(cloud, id_, live, described)
             live["tagsAll"] = live["tags"]
         return live
+
+    def find(self, cloud: Cloud, id_: str, state: Values) -> Values | None:
+        """The API's object, None when the API says that there is none. Any other error is raised: it tells nothing."""
+        from botocore.exceptions import ClientError
+
+        try:
+            return self.describe(cloud, id_, state)
+        except ClientError as error:
+            if is_gone(error):
+                return None
+            raise
 
     def describe(self, cloud: Cloud, id_: str, state: Values) -> Values | None:
         """The API's object, None when there is none. Errors that mean "not there" may be raised too."""

@@ -272,7 +272,9 @@ class Table(Resource):
         "billingMode": string(default="PROVISIONED"),
         "readCapacity": integer(api=None, computed=True),
         "writeCapacity": integer(api=None, computed=True),
-        "serverSideEncryption": record({"enabled": boolean(required=True, default=False), "kmsKeyArn": string()}, api=None),
+        "serverSideEncryption": record(
+            {"enabled": boolean(required=True, default=False), "kmsKeyArn": string()}, api=None
+        ),
         "pointInTimeRecovery": record({"enabled": boolean(required=True, default=False)}, api=None),
         "ttl": record({"attributeName": string(), "enabled": boolean(default=False)}, api=None),
         "deletionProtectionEnabled": boolean(default=False),
