@@ -16,7 +16,8 @@ BAD = yaml.safe_load((CASES / "creep.yaml").read_text(encoding="utf-8"))
 GOOD = yaml.safe_load((CASES / "good.yaml").read_text(encoding="utf-8"))
 POLICIES = ("grants-match-lockfile", "stack-matches-lockfile")
 
-pytestmark = pytest.mark.engine
+# Some sixty previews: too long for every `make test`, which has test_packs_smoke.py.
+pytestmark = [pytest.mark.engine, pytest.mark.e2e]
 
 
 def _config(approved: Path) -> dict[str, Any]:

@@ -14,7 +14,8 @@ CASES = Path(__file__).parent / "cases"
 BAD = yaml.safe_load((CASES / "guardrails.yaml").read_text(encoding="utf-8"))
 GOOD = yaml.safe_load((CASES / "guardrails_good.yaml").read_text(encoding="utf-8"))
 
-pytestmark = pytest.mark.engine
+# Some sixty previews: too long for every `make test`, which has test_packs_smoke.py.
+pytestmark = [pytest.mark.engine, pytest.mark.e2e]
 
 
 @pytest.fixture(scope="module")
