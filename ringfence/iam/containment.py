@@ -47,7 +47,8 @@ class StatementRef:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """One request that the candidate allows and the baseline doesn't. statement: the candidate's that allows it;
+    """One request that the candidate allows and the baseline doesn't. Its resource is `*` where the action takes none or
+    the policies speak of what they are attached to, as trust policies do. statement: the candidate's that allows it;
     lost_deny: the baseline's Deny that stops it, None when the baseline merely never allows it."""
 
     request: Request
@@ -123,6 +124,8 @@ def _confirm(old: Permissions, new: Permissions, hit: Hit) -> Witness | None:
         return evaluate(new, request).allowed and not evaluate(old, request).allowed
 
     spelt = {condition.key.lower(): condition.key for each in (old, new) for condition in _conditions(each)}
+    if hit.request.principal is not None:
+        spelt |= {key.lower(): key for key in hit.request.principal.context()}
     context = {spelt.get(key, key): values for key, values in hit.request.context.items()}
     request = presentable(replace(hit.request, context=context), newly_allowed, typed=not hit.reason)
     if request is None:

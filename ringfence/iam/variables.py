@@ -18,11 +18,11 @@ from ringfence.iam.conditions import Atom, implies
 from ringfence.iam.patterns import ANY, PART, PART_ANY, STAR
 from ringfence.iam.question import Part
 
-MAX_ASSIGNMENTS = 256
+MAX_ASSIGNMENTS = 4_096
 # Values by lower-case condition key; None for an absent key.
 Assignment = dict[str, str | None]
-# Lengths of the fresh texts: a `?` in an opposing pattern can tell short texts from long ones.
-_FRESH = ("fresh", "f")
+# Beginnings of the fresh texts: a `?` can tell short texts from long ones, so that two lengths are tried where one is.
+_FRESH, _SHORT = "fresh", "f"
 
 
 def symbols_of(part: Part) -> set[str]:
@@ -76,12 +76,13 @@ def assignments(
     )
     choices: list[list[str | None]] = []
     fresh_of = {key: _fresh(texts, place) for place, key in enumerate(keys)}
+    meeting = len(layers) > 1 or _compared_together(parts)
     for key in keys:
         if key in fixed:
             choices.append([fixed[key]])
             continue
         found: dict[str | None, None] = dict.fromkeys(fresh_of[key])
-        if len(keys) > 1:
+        if meeting:
             found.update(dict.fromkeys(texts[0] for other, texts in fresh_of.items() if other != key))
         found[None] = None
         pinned = list(_pinned(key, layers))
@@ -99,11 +100,18 @@ def assignments(
 
 
 def _fresh(texts: str, place: int) -> list[str]:
-    found = []
-    for start in _FRESH:
-        candidate = next(t for t in (f"{start}{n}" for n in range(place * 100, 10_000)) if t not in texts)
-        found.append(candidate)
-    return found
+    starts = (_FRESH, _SHORT) if ANY in texts or PART_ANY in texts else (_FRESH,)
+    return [next(t for t in (f"{start}{n}" for n in range(place * 100, 10_000)) if t not in texts) for start in starts]
+
+
+def _compared_together(parts: Sequence[Part]) -> bool:
+    """Whether one key is compared with several variables, which may then have to be equal."""
+    compared: dict[str, set[str]] = {}
+    for part in parts:
+        for item in part.conditions:
+            for value in item.values:
+                compared.setdefault(item.key, set()).update(patterns.variables_in(value))
+    return any(len(symbols) > 1 for symbols in compared.values())
 
 
 def _named(
