@@ -66,3 +66,10 @@ VAULT_IMAGE = (
 AWS_CLI_IMAGE = (
     "public.ecr.aws/aws-cli/aws-cli:2.37.0@sha256:337494c2047176fe9abcf45a5d1eaf1c2c62cae40953284fb1143b5c6170f065"
 )
+
+# OpenTelemetry Collector, contrib distribution, by index digest (amd64, arm64), as several public deployments pin it alike
+# (read 2026-11-22). 0.152.0 is the newest whose every component here could be read in source.
+COLLECTOR_IMAGE = (
+    "docker.io/otel/opentelemetry-collector-contrib:0.152.0"
+    "@sha256:f41d7995565df3733b7568702073a9c490792f9c6ac60684fe6a4da21a313f8d"
+)

@@ -1,0 +1,1 @@
+"""What must not leave in the clear: secrets' shapes."""
