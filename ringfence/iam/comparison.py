@@ -18,6 +18,8 @@ from ringfence.iam.rows import Row, Scope, Table, covers_pattern, subsumes, unca
 
 # Every action: a service, a colon, a name.
 _ACTION = f"{PART_ANY}{PART}:{ANY}{STAR}"
+# How many values of variables are tried for a typed answer when others have given one that isn't.
+_MORE_ASSIGNMENTS = 64
 # Up to as many services are tried one by one; of more, first those that some resource reaches are found out.
 _FEW_SERVICES = 3
 _SEVERAL = "needs several values of {keys}, which hold one value at most"
@@ -244,7 +246,10 @@ class Comparison:
         if self._find_any(loose, fixed) is None:
             return
         found = False
-        for assignment in variables.assignments(layers, view.opposing, fixed, self.data.boolean, self.budget):
+        choices = variables.assignments(layers, view.opposing, fixed, self.data.boolean, self.budget)
+        for count, assignment in enumerate(choices):
+            if found and count > _MORE_ASSIGNMENTS:
+                break
             bound = view.bind(assignment)
             if bound is not None:
                 for hit in self._ask(bound, fixed | assignment, principal, actions, name):

@@ -67,7 +67,7 @@ def assignments(
     """Values to try for every variable of the parts. layers: of each, one part has to apply; opposing: none may; fixed:
     keys whose value is given.
 
-    Raises Undecided when there are over MAX_ASSIGNMENTS combinations.
+    Raises Undecided after MAX_ASSIGNMENTS combinations, when there are more.
     """
     parts = [*(part for layer in layers for part in layer), *opposing]
     keys = sorted({patterns.variable_of(symbol)[0] for part in parts for symbol in symbols_of(part)})
@@ -90,12 +90,11 @@ def assignments(
         prefixes = frozenset(text + STAR for text, open_ended in pinned if open_ended)
         found.update(dict.fromkeys(_named(key, parts, prefixes, fresh_of[key][0], key in boolean, budget)))
         choices.append(list(found))
-    total = 1
-    for choice in choices:
-        total *= len(choice)
-    if total > MAX_ASSIGNMENTS:
-        raise Undecided(f"policy variables have over {MAX_ASSIGNMENTS} combinations of values")
-    for values in itertools.product(*choices):
+    for count, values in enumerate(itertools.product(*choices)):
+        if count == MAX_ASSIGNMENTS:
+            raise Undecided(
+                f"none of the first {MAX_ASSIGNMENTS:,} values of policy variables decides it, and there are more"
+            )
         yield dict(zip(keys, values, strict=True))
 
 
@@ -227,7 +226,9 @@ def is_exact(layers: Sequence[Sequence[Part]], opposing: Sequence[Part]) -> bool
         return False
     if not all(_aligns(pattern, other) for pattern, other in meetings):
         return False
-    return all(_whole_or_alone(item, [*positive, *opposing]) for part in (*positive, *opposing) for item in part.conditions)
+    return all(
+        _whole_or_alone(item, [*positive, *opposing]) for part in (*positive, *opposing) for item in part.conditions
+    )
 
 
 def _aligns(pattern: str, other: str) -> bool:
