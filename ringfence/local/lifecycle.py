@@ -44,7 +44,8 @@ def exclusive(home: Home, clock: Clock) -> Iterator[None]:
         orphan = Child(home, ENGINE_CHILD, [])
         if orphan.pid():
             clock.say("an interrupted run's engine is still at work: stopping it")
-            orphan.stop(ORPHAN_S)
+        # The Python host of a killed engine looks for it every five minutes only.
+        orphan.stop(ORPHAN_S)
         yield
     finally:
         lock.release()

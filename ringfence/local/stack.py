@@ -10,7 +10,6 @@ Nothing of the caller's Pulumi or AWS set-up reaches the engine: it can't touch 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import tempfile
@@ -26,7 +25,7 @@ from ringfence.errors import InputError, Problem, RingfenceError
 from ringfence.local import locks, target
 from ringfence.local.results import Result
 from ringfence.local.state import Home, read_json, write_atomic
-from ringfence.local.supervise import MARK
+from ringfence.local.supervise import MARK, Child
 from ringfence.local.toolchain.model import Tools
 
 # Name under which a running engine is found again when its command was killed.
@@ -295,6 +294,9 @@ class Engine:
             try:
                 stdout, stderr = _communicate(process, timeout_s)
             finally:
+                if process.returncode is None or process.returncode < 0:
+                    # The engine's plugins have groups of their own, and notice its end late.
+                    Child(self.home, ENGINE_CHILD, []).stop(0)
                 read = follower.finish()
             elapsed = time.monotonic() - started
         return Result(tuple(words), process.returncode, stdout, stderr, elapsed, read)
@@ -312,25 +314,14 @@ def _communicate(process: subprocess.Popen[str], timeout_s: float | None) -> tup
             interrupts += 1
             process.send_signal(signal.SIGINT if interrupts < 3 else signal.SIGKILL)
         except subprocess.TimeoutExpired:
-            _kill_group(process)
-            process.communicate()
+            process.kill()
+            process.wait()
             raise RingfenceError(f"the engine did not end within {timeout_s:.0f} s and was killed") from None
-        except BaseException:
-            _kill_group(process)
-            raise
         else:
             break
     if interrupts:
         raise KeyboardInterrupt
     return stdout, stderr
-
-
-def _kill_group(process: subprocess.Popen[str]) -> None:
-    """Ends the engine and the plugins that it started."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 class _Follower:

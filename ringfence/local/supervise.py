@@ -83,21 +83,21 @@ class Child:
     def stop(self, timeout_s: float = STOP_S) -> bool:
         """Stops the child: SIGTERM, and SIGKILL when it is still there after `timeout_s` seconds.
 
-        Returns whether it ran. Nothing of its process group is left.
+        Returns whether it ran. Whatever it started is killed, also when it is itself long gone.
         """
         ran = False
         for process in self._processes():
             ran = True
-            children = _descendants(process)
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
             if not self._gone(process, timeout_s):
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
                 self._gone(process, timeout_s)
-            for child in children:
-                with suppress(psutil.NoSuchProcess):
-                    child.kill()
+        # What it started bears its mark, also when it has lost its parent or was put into a group of its own.
+        for process in self._marked():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self.record.unlink(missing_ok=True)
         return ran
 
@@ -117,10 +117,16 @@ class Child:
             yield recorded
             return
         # The record is missing when the starting command was killed at the wrong moment.
+        yield from (process for process in self._marked() if _leads(process))
+
+    def _marked(self) -> list[psutil.Process]:
+        """Every living process with the child's mark: itself and what it started."""
+        found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
-                if process.environ().get(MARK) == self._mark and _alive(process) and _leads(process):
-                    yield process
+                if process.environ().get(MARK) == self._mark and _alive(process):
+                    found.append(process)
+        return found
 
     def _process(self) -> psutil.Process | None:
         return next(self._processes(), None)
@@ -194,11 +200,7 @@ def _alive(process: psutil.Process) -> bool:
 
 def _leads(process: psutil.Process) -> bool:
     """Whether the process leads its session: the child itself, not one that it started."""
-    return os.getsid(process.pid) == process.pid
-
-
-def _descendants(process: psutil.Process) -> list[psutil.Process]:
     try:
-        return process.children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
+        return os.getsid(process.pid) == process.pid
+    except ProcessLookupError:
+        return False

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 
+import psutil
 import pytest
 
+from ringfence.errors import RingfenceError
 from ringfence.local.results import EngineError
+from ringfence.local.supervise import MARK
 
 pytestmark = pytest.mark.engine
 
@@ -166,3 +170,17 @@ def test_a_program_that_the_engine_stops_prints_no_traceback(engine_factory):
     assert "second" in "".join(result.errors)
     assert "KeyboardInterrupt" not in result.stdout
     assert "Traceback" not in result.stdout
+
+
+def test_an_engine_that_takes_too_long_is_killed_with_everything_it_started(engine_factory):
+    engine = engine_factory("import time\ntime.sleep(600)")
+    engine.init()
+    with pytest.raises(RingfenceError, match="did not end within 8 s"):
+        engine.preview(timeout_s=8)
+    mark = f"{engine.home.root}:"
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK, "").startswith(mark) and process.status() != psutil.STATUS_ZOMBIE:
+                left.append(process.cmdline())
+    assert left == []

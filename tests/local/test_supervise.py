@@ -91,6 +91,22 @@ def test_grandchildren_are_stopped_too(server, tmp_path):
     assert not alive
 
 
+def test_what_a_dead_child_started_in_a_group_of_its_own_is_stopped_too(server, tmp_path):
+    program = (
+        "import pathlib,subprocess,sys,time; p=subprocess.Popen(['sleep','600'], start_new_session=True);"
+        "pathlib.Path(sys.argv[1]).write_text(str(p.pid)); time.sleep(600)"
+    )
+    child, ready = server(program)
+    child.start(lambda: ready() and (tmp_path / "up").read_text() != "", 30)
+    orphan = psutil.Process(int((tmp_path / "up").read_text()))
+    os.kill(child.pid(), signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(child.pid() or orphan.pid)], timeout=0.2)
+    assert orphan.is_running()
+    child.stop()
+    _, alive = psutil.wait_procs([orphan], timeout=5)
+    assert not alive
+
+
 def test_a_child_that_ends_early_is_reported_with_the_end_of_its_log(server):
     child, _ = server("print('line one'); raise SystemExit('no such table: users')")
     with pytest.raises(RingfenceError, match=r"ended before it was ready(.|\n)*no such table: users"):

@@ -28,7 +28,7 @@ from ringfence.local.toolchain.recipes import PARTS, OnPath, Part
 # Builds that run at a time: while one downloads or links, another compiles.
 PARALLEL_BUILDS = 2
 # Free space that building everything needs at its peak: modules, Go's build cache and the programs.
-BUILD_BYTES = 6 << 30
+BUILD_BYTES = 8 << 30
 Report = Callable[[str], None]
 
 
