@@ -194,6 +194,18 @@ def test_a_node_group_tells_its_update_settings_and_follows_version_updates(eks:
     eks.delete_nodegroup(**named)
 
 
+def test_the_tags_of_a_node_group_can_be_listed_and_changed(eks: Any, network: dict[str, Any]) -> None:
+    named = {"clusterName": CLUSTER, "nodegroupName": "labelled"}
+    made = eks.create_nodegroup(**named, subnets=network["subnets"], nodeRole=ROLE, tags={"a": "1"})["nodegroup"]
+    arn = made["nodegroupArn"]
+    eks.tag_resource(resourceArn=arn, tags={"b": "2"})
+    eks.untag_resource(resourceArn=arn, tagKeys=["a"])
+    assert eks.list_tags_for_resource(resourceArn=arn)["tags"] == {"b": "2"}
+    assert eks.describe_nodegroup(**named)["nodegroup"]["tags"] == {"b": "2"}
+    eks.delete_nodegroup(**named)
+    assert code_of(eks.tag_resource, resourceArn=arn, tags={"b": "2"}).endswith("NotFoundException")
+
+
 def test_the_group_of_a_node_group_can_be_tagged_for_as_long_as_it_lives(aws: Any, eks: Any, network: dict[str, Any]) -> None:
     named = {"clusterName": CLUSTER, "nodegroupName": "tagged"}
     made = eks.create_nodegroup(**named, subnets=network["subnets"], nodeRole=ROLE)["nodegroup"]

@@ -102,6 +102,23 @@ def test_query_logging_can_be_taken_away_again(aws: Any, resolver: Any, network:
         resolver.get_resolver_query_log_config(ResolverQueryLogConfigId=config)
 
 
+def test_the_tags_of_a_query_log_configuration_can_be_listed_and_changed(resolver: Any) -> None:
+    made = resolver.create_resolver_query_log_config(
+        Name="tagged",
+        DestinationArn="arn:aws:logs:us-east-1:123456789012:log-group:dns",
+        CreatorRequestId="tagged",
+        Tags=[{"Key": "a", "Value": "1"}],
+    )["ResolverQueryLogConfig"]
+    named = {"ResourceArn": made["Arn"]}
+    assert resolver.list_tags_for_resource(**named)["Tags"] == [{"Key": "a", "Value": "1"}]
+    resolver.tag_resource(**named, Tags=[{"Key": "b", "Value": "2"}])
+    resolver.untag_resource(**named, TagKeys=["a"])
+    assert resolver.list_tags_for_resource(**named)["Tags"] == [{"Key": "b", "Value": "2"}]
+    resolver.delete_resolver_query_log_config(ResolverQueryLogConfigId=made["Id"])
+    with pytest.raises(resolver.exceptions.ResourceNotFoundException):
+        resolver.list_tags_for_resource(**named)
+
+
 def test_a_network_firewall_lives_from_create_to_delete(firewall: Any, network: dict[str, Any]) -> None:
     group = firewall.create_rule_group(
         RuleGroupName="domains",

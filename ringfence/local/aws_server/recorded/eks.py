@@ -37,6 +37,19 @@ def cluster(context: Context) -> Any:
     return found
 
 
+def _kept_tags(context: Context, arn: str) -> dict[str, str] | None:
+    """The tags of node groups and Fargate profiles; moto finds only clusters by ARN."""
+    from moto.eks.models import eks_backends
+
+    for owner in eks_backends[context.account][context.region].clusters.values():
+        made = {nodes.arn: nodes for nodes in owner.nodegroups.values()}
+        made |= {profile.fargate_profile_arn: profile for profile in owner.fargate_profiles.values()}
+        if arn in made:
+            tags: dict[str, str] = made[arn].tags
+            return tags
+    return None
+
+
 def _needs_cluster(context: Context, _record: Record | None) -> None:
     cluster(context)
 
@@ -262,7 +275,7 @@ ASSOCIATION = Kind(
 KINDS = (ADDON, ACCESS_ENTRY, ASSOCIATION)
 TABLE: Table = {
     **{name: handler for kind in KINDS for name, handler in operations(kind).items()},
-    **tagging(KINDS, "resourceArn", "tags", "tagKeys"),
+    **tagging(KINDS, "resourceArn", "tags", "tagKeys", _kept_tags),
     "UpdateAddon": _update_addon,
     "AssociateAccessPolicy": _associate_policy,
     "DisassociateAccessPolicy": _disassociate_policy,

@@ -3,7 +3,7 @@ operations that follow from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,16 @@ from ringfence.local.aws_server.recorded.store import PASS, Context, Handler, Ke
 from ringfence.local.aws_server.wire import ApiError
 
 Table = dict[str, Handler]
+# The live tags of what an ARN names; None when it names nothing of the kind.
+TagsOf = Callable[[Context, str], "MutableMapping[str, str] | None"]
 
 
 def _nothing(_context: Context, _record: Record | None) -> None:
     """The check that a kind without rules of its own makes."""
+
+
+def _nobody(_context: Context, _arn: str) -> None:
+    """Where moto keeps tags of nothing beyond what it serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,40 +194,41 @@ def _delete(kind: Kind) -> Handler:
     return delete
 
 
-def tagging(kinds: tuple[Kind, ...], arn: str, tags: str, keys: str) -> Table:
+def tagging(kinds: tuple[Kind, ...], arn: str, tags: str, keys: str, kept: TagsOf = _nobody) -> Table:
     """TagResource, UntagResource and ListTagsForResource for recorded ARNs; others are left to moto.
 
-    arn, tags, keys: the request members; `tags` is also the output member of the list.
+    arn, tags, keys: the request members; `tags` is also the output member of the list. kept: the live tags of what moto
+    keeps without serving these operations for it.
     """
 
-    def holder(context: Context) -> Record | None:
+    def find(context: Context) -> MutableMapping[str, str] | None:
         for kind in kinds:
             for record in context.records(kind.name, kind.service).values():
                 if kind.arn and record.attributes.get(kind.arn) == context.params[arn]:
-                    return record
-        return None
+                    return record.tags
+        return kept(context, context.params[arn])
 
     def tag(context: Context) -> Mapping[str, Any] | object:
-        record = holder(context)
-        if record is None:
+        held = find(context)
+        if held is None:
             return PASS
-        record.tags.update(tag_map(context.params[tags]))
+        held.update(tag_map(context.params[tags]))
         return {}
 
     def untag(context: Context) -> Mapping[str, Any] | object:
-        record = holder(context)
-        if record is None:
+        held = find(context)
+        if held is None:
             return PASS
         for key in context.params[keys]:
-            record.tags.pop(key, None)
+            held.pop(key, None)
         return {}
 
     def listing(context: Context) -> Mapping[str, Any] | object:
-        record = holder(context)
-        if record is None:
+        held = find(context)
+        if held is None:
             return PASS
         members = context.call.operation.output_shape.members
         form: Any = [] if members[tags].type_name == "list" else None
-        return {tags: tag_form(form, record.tags)}
+        return {tags: tag_form(form, held)}
 
     return {"TagResource": tag, "UntagResource": untag, "ListTagsForResource": listing}

@@ -211,6 +211,15 @@ def _disassociate_query_log_config(context: Context) -> dict[str, Any]:
     raise ApiError("ResourceNotFoundException", f"{wanted[0]} is not associated with {wanted[1]}.")
 
 
+def _query_log_tags(context: Context, arn: str) -> dict[str, str] | None:
+    """moto takes a query log configuration's tags when it is made, but finds only endpoints and rules by ARN."""
+    backend = _backend(context)
+    if all(config.arn != arn for config in backend.resolver_query_log_configs.values()):
+        return None
+    tags: dict[str, str] = backend.tagger.tags.setdefault(arn, {})
+    return tags
+
+
 _STAMPS = ("CreationTime", "ModificationTime")
 
 
@@ -296,7 +305,7 @@ ASSOCIATION = Kind(
 KINDS = (DOMAIN_LIST, RULE_GROUP, RULE, ASSOCIATION)
 TABLE: Table = {
     **{name: handler for kind in KINDS for name, handler in operations(kind).items()},
-    **tagging(KINDS, "ResourceArn", "Tags", "TagKeys"),
+    **tagging(KINDS, "ResourceArn", "Tags", "TagKeys", _query_log_tags),
     "UpdateFirewallRule": _update_rule,
     "UpdateFirewallDomains": _update_domains,
     "ListFirewallDomains": _list_domains,
