@@ -64,7 +64,8 @@ def cli() -> None:
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 failed, 2 bad input or needs review, 130 interrupted."""
     try:
-        cli(standalone_mode=False)
+        # click hands back what a command passed to `ctx.exit`.
+        sys.exit(cli(standalone_mode=False) or 0)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         sys.exit(130)

@@ -23,6 +23,8 @@ from components.log_store import LogStore, LogStoreArgs
 from components.network import ExistingVpc, Network, NetworkArgs
 from components.node_autoscaler import NodeAutoscaler, NodeAutoscalerArgs
 from components.sandbox import Sandbox, SandboxArgs
+from components.telemetry import Telemetry, TelemetryArgs
+from components.telemetry import image_domains as telemetry_image_domains
 from components.tool_boundary import ToolBoundary, ToolBoundaryArgs
 from components.tool_role import ToolRole, ToolRoleArgs
 from components.vault import Vault, VaultArgs
@@ -61,6 +63,7 @@ class Environment:
         self._fence()
         self._pool()
         self._keep_secrets()
+        self._observe()
 
     def _aws_provider(self) -> aws.Provider:
         """One region and one account; credentials of another account are refused by the provider."""
@@ -146,7 +149,8 @@ class Environment:
 
     def _resolvable_domains(self) -> tuple[str, ...]:
         """What DNS Firewall lets through: the settings' own, the control side's images, whatever the proxy may reach."""
-        images = (*SYSTEM_IMAGE_DOMAINS, *vault_image_domains(self.settings.secrets_distribution))
+        secrets = vault_image_domains(self.settings.secrets_distribution)
+        images = (*SYSTEM_IMAGE_DOMAINS, *secrets, *telemetry_image_domains())
         return tuple(dict.fromkeys((*self.settings.dns_allowed_domains, *images, *self.policy.domains())))
 
     def _existing_vpc(self) -> ExistingVpc | None:
@@ -291,6 +295,23 @@ class Environment:
             self._on_both,
         )
 
+    def _observe(self) -> None:
+        settings = self.settings
+        self.telemetry = Telemetry(
+            "telemetry",
+            TelemetryArgs(
+                self.names,
+                cluster_name=self.cluster.cluster_name,
+                alarm_topic_arn=self.budget.topic_arn,
+                vpc_cidr=settings.vpc_cidr,
+                service_cidr=SERVICE_CIDR,
+                tools=tuple(tool.name for tool in self.catalog.tools),
+                replicas=2 if settings.profile == "production" else 1,
+                cluster_ready=(self.cluster.cluster, self.logs, self.sandbox),
+            ),
+            self._on_both,
+        )
+
     def export(self) -> None:
         """The stack's outputs: what an operator or another stack needs to find the environment; nothing secret."""
         pulumi.export("accountId", self.settings.account_id)
@@ -305,4 +326,5 @@ class Environment:
         pulumi.export("secretsAddress", self.vault.address)
         pulumi.export("secretsCaCertificate", self.vault.ca_certificate)
         pulumi.export("secretsSnapshotBucket", self.vault.snapshot_bucket)
+        pulumi.export("otlpEndpoint", self.telemetry.otlp_endpoint)
         pulumi.export("alertTopicArn", self.budget.topic_arn)
