@@ -73,6 +73,17 @@ def _node_group(world: World) -> dict[str, Any]:
     }
 
 
+def _scaling_group(world: World) -> str:
+    made = world.make("aws:eks/nodeGroup:NodeGroup", **_node_group(world))
+    return made["resources"][0]["autoscalingGroups"][0]["name"]
+
+
+def _retag(world: World, made: Made) -> Any:
+    tag = {"ResourceId": made["autoscalingGroupName"], "ResourceType": "auto-scaling-group"}
+    tag |= {"Key": "k8s.io/label", "Value": "mine", "PropagateAtLaunch": True}
+    return world.client("autoscaling").create_or_update_tags(Tags=[tag])
+
+
 def _eks(operation: str, **parameters: Any) -> Any:
     def act(world: World, made: Made) -> Any:
         given = {name: value(made) if callable(value) else value for name, value in parameters.items()}
@@ -204,6 +215,17 @@ CASES = [
         ),
         drifted="roleArn",
         importable=False,
+    ),
+    Case(
+        "aws:autoscaling/tag:Tag",
+        lambda world: {
+            "autoscalingGroupName": _scaling_group(world),
+            "tag": {"key": "k8s.io/label", "value": "true", "propagateAtLaunch": False},
+        },
+        update={"tag": {"key": "k8s.io/label", "value": "false", "propagateAtLaunch": False}},
+        replace={"tag": {"key": "other", "value": "true", "propagateAtLaunch": False}},
+        drift=_retag,
+        drifted="tag.propagateAtLaunch",
     ),
 ]
 
