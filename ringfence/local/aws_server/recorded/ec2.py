@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ringfence.local.aws_server.recorded.instances import flag
 from ringfence.local.aws_server.recorded.kinds import Kind, Table, operations
 from ringfence.local.aws_server.recorded.store import PASS, Context, Record, hex_id, now
 from ringfence.local.aws_server.wire import ApiError, Reply
@@ -84,42 +85,10 @@ def _delete_acl_entry(context: Context) -> object:
     params = context.params
     wanted = (str(params["RuleNumber"]), params["Egress"])
     acl = _backend(context).network_acls.get(params["NetworkAclId"])
-    if acl is not None and all((str(e.rule_number), _flag(e.egress)) != wanted for e in acl.network_acl_entries):
+    if acl is not None and all((str(e.rule_number), flag(e.egress)) != wanted for e in acl.network_acl_entries):
         direction = "outbound" if wanted[1] else "inbound"
         raise ApiError("InvalidNetworkAclEntry.NotFound", f"No {direction} entry {wanted[0]} in {acl.id}.")
     return PASS
-
-
-def _flag(value: Any) -> bool:
-    """moto keeps booleans of requests as they came."""
-    return str(value).lower() == "true"
-
-
-def _mark_interfaces(context: Context, reply: Reply) -> Reply:
-    """Tells interfaces made by name from those that come and go with an instance."""
-    for interface in _backend(context).enis.values():
-        if interface.instance is None:
-            interface.made_by_name = True
-    return reply
-
-
-def _let_interfaces_go(context: Context, reply: Reply) -> Reply:
-    """An interface that an instance brought along is deleted with it, unless the launch says otherwise."""
-    for reservation in _backend(context).reservations.values():
-        for instance in reservation.instances:
-            for interface in instance.nics.values():
-                if not getattr(interface, "made_by_name", False):
-                    interface.delete_on_termination = True
-    return reply
-
-
-def _free_interfaces(context: Context, reply: Reply) -> Reply:
-    """An interface that outlives its instance is available again."""
-    for interface in _backend(context).enis.values():
-        if interface.instance is not None and interface.instance.state == "terminated":
-            interface.instance = interface.attachment_id = interface.attach_time = None
-            interface.status = "available"
-    return reply
 
 
 def _remove_gateway_interfaces(context: Context, reply: Reply) -> Reply:
@@ -152,9 +121,6 @@ TABLE: Table = {
 AMENDMENTS = {
     "CreateVpcEndpoint": _default_endpoint_type,
     "ModifyVpcEndpoint": _private_dns,
-    "CreateNetworkInterface": _mark_interfaces,
-    "RunInstances": _let_interfaces_go,
-    "TerminateInstances": _free_interfaces,
     "DeleteNatGateway": _remove_gateway_interfaces,
     "DeleteVpc": _remove_network_acls,
 }

@@ -14,14 +14,15 @@ from ringfence.local.aws_server.wire import Reply
 
 # Completes a successful reply of moto's with what is recorded.
 Amendment = Callable[[Context, Reply], Reply]
-# Modules with a TABLE of handlers, by botocore's service name; imported when the service is first called.
+# Modules with a TABLE of handlers, by botocore's service name; imported when the service is first called. A module may
+# have AMENDMENTS of moto's replies, and `prepare`, which is called once, to put right what no reply could tell.
 MODULES: dict[str, tuple[str, ...]] = {
     "accessanalyzer": ("access_analyzer",),
     "autoscaling": ("autoscaling",),
     "budgets": ("budgets",),
     "ce": ("cost_explorer",),
     "cloudwatch": ("monitoring",),
-    "ec2": ("ec2",),
+    "ec2": ("ec2", "instances", "security_groups"),
     "eks": ("eks", "eks_cluster"),
     "logs": ("logs",),
     "network-firewall": ("network_firewall",),
@@ -40,8 +41,11 @@ REMARKS: dict[str, tuple[str, ...]] = {
 def table(service: str) -> Table:
     """Handlers of one service by operation name; empty for a service that is moto's alone."""
     handlers: Table = {}
-    for module in MODULES.get(service, ()):
-        handlers |= import_module(f"ringfence.local.aws_server.recorded.{module}").TABLE
+    for name in MODULES.get(service, ()):
+        module = import_module(f"ringfence.local.aws_server.recorded.{name}")
+        handlers |= module.TABLE
+        if hasattr(module, "prepare"):
+            module.prepare()
     return handlers
 
 
