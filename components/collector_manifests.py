@@ -238,12 +238,12 @@ def agent_policy_spec() -> Json:
     pods = {"apiGroups": [""], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"]}
     here = f"request.namespace == '{t.TELEMETRY_NAMESPACE}'"
     no_entry = {
-        "expression": "request.subResource == ''",
+        "expression": "!has(request.subResource)",
         "message": "nobody enters an agent's pod: it reads the node's logs",
         "reason": "Forbidden",
     }
     rules = [
-        {"expression": f"request.subResource != '' || ({expression})", "message": message, "reason": "Forbidden"}
+        {"expression": f"has(request.subResource) || ({expression})", "message": message, "reason": "Forbidden"}
         for expression, message in AGENT_RULES
     ]
     return {
@@ -253,7 +253,7 @@ def agent_policy_spec() -> Json:
                 pods | {"resources": ["pods"]},
                 pods
                 | {
-                    "resources": ["pods/attach", "pods/ephemeralcontainers", "pods/exec", "pods/portforward"],
+                    "resources": ["pods/attach", "pods/ephemeralcontainers", "pods/exec", "pods/portforward", "pods/proxy"],
                     "operations": ["CREATE", "UPDATE", "CONNECT"],
                 },
             ]

@@ -21,7 +21,7 @@ class SecretPattern:
 
 
 # What may stand between a key's name and its value, quoted or not, also in JSON inside of JSON.
-_GAP = "[^A-Za-z0-9/+]{1,8}"
+_GAP = "[^A-Za-z0-9/+]{1,24}"
 _PEM_LABEL = "(?:[A-Z0-9]+ ){0,4}PRIVATE KEY(?: BLOCK)?-----"
 
 PATTERNS: tuple[SecretPattern, ...] = (
@@ -72,13 +72,13 @@ PATTERNS: tuple[SecretPattern, ...] = (
     SecretPattern(
         "authorization",
         "HTTP credentials",
-        "(?i:authorization)[^A-Za-z0-9]{1,8}(?i:basic|bearer|token) {1,4}[A-Za-z0-9._~+/=-]{8,}"
+        "(?i:authorization)[^A-Za-z0-9]{1,24}(?i:basic|bearer|token) {1,4}[A-Za-z0-9._~+/=-]{8,}"
         "|(?i:bearer) {1,4}[A-Za-z0-9._~+/=-]{20,}",
     ),
     SecretPattern(
         "assigned-secret",
         "passwords and keys beside their name",
         "(?i:password|passwd|api[_-]?key|client[_-]?secret|access[_-]?token|refresh[_-]?token)"
-        "[^A-Za-z0-9]{0,4}[:=][^A-Za-z0-9]{0,4}[A-Za-z0-9][^ ,;\"'&}]{7,}",
+        "[^A-Za-z0-9]{0,12}[:=][^A-Za-z0-9]{0,12}[A-Za-z0-9][^ ,;\"'&}]{7,}",
     ),
 )  # fmt: skip
