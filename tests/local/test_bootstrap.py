@@ -94,10 +94,11 @@ def test_an_environment_of_an_interrupted_set_up_does_not_count_as_finished(proj
     assert stamp(project).exists()
 
 
-def test_a_requirement_without_a_hash_is_refused(project, environ):
+def test_a_requirement_without_a_hash_is_refused(project, environ, capfd):
     (project / "requirements.lock").write_text("click==8.2.0\n")
     with pytest.raises(bootstrap.SetupError, match="uv pip sync"):
         bootstrap.make_venv(project, environ | {"UV_OFFLINE": "1"})
+    assert "--require-hashes" in capfd.readouterr().err
     assert not stamp(project).exists()
 
 

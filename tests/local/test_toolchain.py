@@ -179,7 +179,9 @@ def test_ctrl_c_ends_the_build_with_everything_it_started(tmp_path, cache, part,
     assert not list((cache / "tools").iterdir())
 
 
-def test_two_processes_at_once_build_a_tool_once(tmp_path, cache, part, fake_go):
+def test_two_processes_at_once_build_a_tool_once(tmp_path, cache, part, fake_go, monkeypatch):
+    # Long enough for the second to look while the first builds.
+    monkeypatch.setenv("RINGFENCE_TEST_SLEEP", "4")
     first, second = (start_resolving(tmp_path, cache) for _ in range(2))
     outputs = [process.communicate(timeout=60)[0] for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0)
