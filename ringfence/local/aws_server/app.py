@@ -16,6 +16,7 @@ from urllib.parse import parse_qs
 from moto import __version__ as moto_version
 from moto.core.exceptions import ServiceException
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.exceptions import HTTPException
 
 from ringfence.local.aws_server.coverage import emulated
 from ringfence.local.aws_server.creations import CREATE_HEADER, Creations
@@ -131,6 +132,9 @@ class Application:
             result = answer(Context(self._store, call))
         except ServiceException as error:
             return serialize(call, error)
+        except HTTPException as error:
+            # The errors of moto's older services come as whole responses.
+            return Reply(error.code or 500, tuple(error.get_headers()), (error.get_body() or "").encode())
         if result is not PASS:
             return serialize(call, result)
         if emulated(call.service, call.name):

@@ -102,6 +102,14 @@ def test_query_logging_can_be_taken_away_again(aws: Any, resolver: Any, network:
         resolver.get_resolver_query_log_config(ResolverQueryLogConfigId=config)
 
 
+def test_a_missing_query_log_configuration_is_said_to_be_missing(resolver: Any, network: dict[str, Any]) -> None:
+    named = {"ResolverQueryLogConfigId": "rslvr-qlc-0123456789abcdef0"}
+    with pytest.raises(resolver.exceptions.ResourceNotFoundException, match="rslvr-qlc-0123456789abcdef0"):
+        resolver.delete_resolver_query_log_config(**named)
+    with pytest.raises(resolver.exceptions.ResourceNotFoundException):
+        resolver.disassociate_resolver_query_log_config(**named, ResourceId=network["vpc"])
+
+
 def test_the_tags_of_a_query_log_configuration_can_be_listed_and_changed(resolver: Any) -> None:
     made = resolver.create_resolver_query_log_config(
         Name="tagged",
