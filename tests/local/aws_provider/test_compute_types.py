@@ -119,7 +119,12 @@ CASES = [
     Case(
         "aws:ec2/instance:Instance",
         _from_template,
-        update={"disableApiTermination": True, "forceDestroy": True, "tags": {"a": "c"}},
+        update={
+            "disableApiTermination": True,
+            "forceDestroy": True,
+            "maintenanceOptions": {"autoRecovery": "disabled"},
+            "tags": {"a": "c"},
+        },
         replace={"primaryNetworkInterface": {"networkInterfaceId": "eni-00000000"}},
         drift=lambda world, made: world.client("ec2").modify_instance_attribute(
             InstanceId=made.id, DisableApiTermination={"Value": False}

@@ -173,6 +173,28 @@ CASES = [
         replace={"setIdentifier": "b"},
     ),
     Case(
+        "aws:route53/healthCheck:HealthCheck",
+        lambda world: {
+            "type": "CLOUDWATCH_METRIC",
+            "cloudwatchAlarmName": "proxy-down",
+            "cloudwatchAlarmRegion": REGION,
+            "insufficientDataHealthStatus": "LastKnownStatus",
+            "tags": {"a": "b"},
+        },
+        update={"cloudwatchAlarmName": "other", "invertHealthcheck": True, "tags": {"a": "c"}},
+        replace={"type": "CALCULATED"},
+        drift=lambda world, made: world.client("route53").delete_health_check(HealthCheckId=made.id),
+        drifted="gone",
+    ),
+    Case(
+        "aws:route53/healthCheck:HealthCheck",
+        lambda world: {"type": "TCP", "ipAddress": "192.0.2.10", "port": 443, "failureThreshold": 2},
+        update={"failureThreshold": 4, "disabled": True},
+        replace={"requestInterval": 10},
+        drift=lambda world, made: world.client("route53").update_health_check(HealthCheckId=made.id, Port=80),
+        drifted="port",
+    ),
+    Case(
         "aws:route53/resolverFirewallDomainList:ResolverFirewallDomainList",
         lambda world: {"name": world.name(), "domains": ["example.com", "*.example.org"], "tags": {"a": "b"}},
         update={"domains": ["example.net"], "tags": {"a": "c"}},

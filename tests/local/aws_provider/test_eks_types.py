@@ -134,6 +134,7 @@ CASES = [
             "scalingConfig": {"minSize": 1, "maxSize": 5, "desiredSize": 1},
             "labels": {"other": "true"},
             "taints": [],
+            "tags": {"a": "c"},
         },
         replace={"amiType": "AL2023_x86_64_STANDARD"},
         drift=_eks(

@@ -127,7 +127,23 @@ CASES = [
             "fromPort": 443,
             "toPort": 443,
             "referencedSecurityGroupId": group(world).id,
+            "description": "from the nodes",
         },
+        update=lambda world: {"referencedSecurityGroupId": group(world).id, "toPort": 444, "description": "other"},
+        drift=_revoke("ingress"),
+        drifted="gone",
+    ),
+    Case(
+        "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule",
+        lambda world: {
+            "securityGroupId": group(world).id,
+            "ipProtocol": "tcp",
+            "fromPort": 443,
+            "toPort": 443,
+            "prefixListId": "pl-63a5400a",
+            "description": "to S3",
+        },
+        update={"description": "to S3 only"},
     ),
     Case(
         "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule",

@@ -241,6 +241,7 @@ CASES = [
         update=lambda world: {
             "securityGroupIds": [group(world, _network(world)).id],
             "subnetIds": [subnet(world, _network(world), "10.0.1.0/24", "b").id],
+            "privateDnsEnabled": False,
         },
         drift=_ec2("delete_vpc_endpoints", VpcEndpointIds=lambda made: [made.id]),
         drifted="gone",

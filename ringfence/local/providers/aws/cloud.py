@@ -54,12 +54,13 @@ class Cloud:
         self.endpoint = refuse_remote(endpoint)
         self.region = region
         self._clients: dict[str, Any] = {}
+        self._models: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._call = _Call()
 
     @cached_property
-    def _session(self) -> Any:
-        import boto3
+    def _core(self) -> Any:
+        """A botocore session that reads nothing of the user's own."""
         import botocore.session
 
         for name in (*_USER_SETTINGS, *(key for key in os.environ if key.startswith("AWS_ENDPOINT_URL_"))):
@@ -67,11 +68,17 @@ class Cloud:
         core = botocore.session.Session()
         core.set_config_variable("config_file", os.devnull)
         core.set_config_variable("credentials_file", os.devnull)
+        return core
+
+    @cached_property
+    def _session(self) -> Any:
+        import boto3
+
         return boto3.Session(
             aws_access_key_id=os.environ.get("AWS_ACCESS_KEY_ID", "embedded"),
             aws_secret_access_key=os.environ.get("AWS_SECRET_ACCESS_KEY", "embedded"),
             region_name=self.region,
-            botocore_session=core,
+            botocore_session=self._core,
         )
 
     def client(self, service: str) -> Any:
@@ -105,9 +112,15 @@ class Cloud:
         return response
 
     def input_shape(self, service: str, operation: str) -> Any:
-        """botocore's model of the request of `operation` (boto3's method name)."""
-        client = self.client(service)
-        return client.meta.service_model.operation_model(client.meta.method_to_api_mapping[operation]).input_shape
+        """botocore's model of the request of `operation` (boto3's method name). Needs no client, which takes longer to make."""
+        with self._lock:
+            if service not in self._models:
+                from botocore import xform_name
+
+                model = self._core.get_service_model(service)
+                self._models[service] = (model, {xform_name(name): name for name in model.operation_names})
+        model, names = self._models[service]
+        return model.operation_model(names[operation]).input_shape
 
     def _mark(self, model: Any, params: dict[str, Any], **_: Any) -> None:
         call = self._call

@@ -296,8 +296,7 @@ class Instance(Ec2Resource):
         "ebsOptimized": boolean(computed=True, replace=True),
         "disableApiTermination": boolean(computed=True),
         "disableApiStop": boolean(computed=True),
-        # moto doesn't show it.
-        "maintenanceOptions": record({"autoRecovery": string(computed=True)}, computed=True, write_only=True),
+        "maintenanceOptions": record({"autoRecovery": string(computed=True)}, computed=True),
         "metadataOptions": record(_METADATA, computed=True),
         "rootBlockDevice": record(
             {

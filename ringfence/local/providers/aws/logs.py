@@ -120,8 +120,6 @@ class LogMetricFilter(Resource):
         return super().request(inputs) | {"metricTransformations": [transformation]}
 
     def update(self, cloud: Cloud, id_: str, old: Values, new: Values, changed: frozenset[str]) -> None:
-        # moto adds a second filter of the same name instead of putting the new one in its place.
-        cloud.call("logs", "delete_metric_filter", **self.parameters(cloud, id_, old))
         cloud.call("logs", "put_metric_filter", **self.request(new))
 
     def describe(self, cloud: Cloud, id_: str, state: Values) -> Values | None:

@@ -1,4 +1,4 @@
-"""Route 53: hosted zones and records."""
+"""Route 53: hosted zones, records, health checks."""
 
 # ruff: noqa: RUF012 - class attributes declare a type and are never mutated
 
@@ -102,10 +102,7 @@ class Zone(Resource):
         return Tagging().decode(dig(answer, "ResourceTagSet.Tags"))
 
     def update_tags(self, cloud: Cloud, id_: str, state: Values, old: Any, new: Any) -> None:
-        added = Tagging().encode({name: value for name, value in new.items() if old.get(name) != value})
-        parameters = {"AddTags": added, "RemoveTagKeys": sorted(set(old) - set(new))}
-        chosen = {name: value for name, value in parameters.items() if value}
-        cloud.call("route53", "change_tags_for_resource", ResourceType="hostedzone", ResourceId=id_, **chosen)
+        _change_tags(cloud, "hostedzone", id_, old, new)
 
     def update(self, cloud: Cloud, id_: str, old: Values, new: Values, changed: frozenset[str]) -> None:
         if "comment" in changed:
@@ -127,6 +124,13 @@ class Zone(Resource):
                     if one["Type"] not in _OWN_TYPES or _plain(one["Name"]) != state.get("name"):
                         _change(cloud, id_, "DELETE", one)
         cloud.call("route53", "delete_hosted_zone", Id=id_)
+
+
+def _change_tags(cloud: Cloud, kind: str, id_: str, old: dict[str, str], new: dict[str, str]) -> None:
+    added = Tagging().encode({name: value for name, value in new.items() if old.get(name) != value})
+    parameters = {"AddTags": added, "RemoveTagKeys": sorted(set(old) - set(new))}
+    chosen = {name: value for name, value in parameters.items() if value}
+    cloud.call("route53", "change_tags_for_resource", ResourceType=kind, ResourceId=id_, **chosen)
 
 
 def _change(cloud: Cloud, zone: str, action: str, record_set_: Values) -> None:
@@ -214,4 +218,83 @@ class Record(Resource):
             _change(cloud, live.pop("ZoneId"), "DELETE", live)
 
 
-RESOURCES = (Zone, Record)
+_ALARM = ("cloudwatchAlarmName", "cloudwatchAlarmRegion")
+
+
+class HealthCheck(Resource):
+    """A health check of an address or of an alarm, which takes records out of answers."""
+
+    pulumi_type = "aws:route53/healthCheck:HealthCheck"
+    service = "route53"
+    props = {
+        "type": string(required=True, replace=True),
+        "fqdn": string(api="FullyQualifiedDomainName"),
+        "ipAddress": string(api="IPAddress"),
+        "port": integer(computed=True),
+        "resourcePath": string(),
+        "searchString": string(),
+        "requestInterval": integer(replace=True, computed=True),
+        "failureThreshold": integer(computed=True),
+        "measureLatency": boolean(replace=True, default=False),
+        "invertHealthcheck": boolean(api="Inverted", default=False),
+        "disabled": boolean(default=False),
+        "enableSni": boolean(api="EnableSNI", computed=True),
+        # moto keeps none of these three.
+        "cloudwatchAlarmName": string(api=None, write_only=True),
+        "cloudwatchAlarmRegion": string(api=None, write_only=True),
+        "insufficientDataHealthStatus": string(computed=True, write_only=True),
+        "tags": tags(),
+    }
+    id_path = "Id"
+    create_operation = "create_health_check"
+    create_member = read_member = "HealthCheck"
+    read_operation = "get_health_check"
+    delete_operation = "delete_health_check"
+    keys = {"HealthCheckId": "id"}
+    tagging = Tagging(create=None)
+
+    def _config(self, inputs: Values) -> Values:
+        # The service refuses switches that the type of check doesn't have, so those that are off aren't sent.
+        config = self.encode(self.props, {name: value for name, value in inputs.items() if value is not False})
+        config = {name: value for name, value in config.items() if value is not False}
+        if inputs.get("cloudwatchAlarmName"):
+            config["AlarmIdentifier"] = {
+                "Region": inputs["cloudwatchAlarmRegion"],
+                "Name": inputs["cloudwatchAlarmName"],
+            }
+        return config
+
+    def problems(self, inputs: Values) -> list[CheckFailure]:
+        if inputs["type"] == "CLOUDWATCH_METRIC" and not set(_ALARM) <= set(inputs):
+            return [CheckFailure("cloudwatchAlarmName", f"{' and '.join(_ALARM)} are required for CLOUDWATCH_METRIC")]
+        return []
+
+    def request(self, inputs: Values) -> Values:
+        return {"CallerReference": "checked", "HealthCheckConfig": self._config(inputs)}
+
+    def create(self, cloud: Cloud, inputs: Values) -> tuple[str, Values]:
+        parameters = self.request(inputs) | {"CallerReference": cloud.creation_digest()}
+        described = cloud.call("route53", "create_health_check", **parameters)["HealthCheck"]
+        return described["Id"], described
+
+    def derived(self, cloud: Cloud, id_: str, state: Values) -> Values:
+        return {"arn": f"arn:{cloud.partition}:route53:::healthcheck/{id_}"} if id_ else {}
+
+    def state_of(self, described: Values) -> Values:
+        return super().state_of(described.get("HealthCheckConfig") or {})
+
+    def read_tags(self, cloud: Cloud, id_: str, state: Values, described: Values) -> dict[str, str]:
+        answer = cloud.call("route53", "list_tags_for_resource", ResourceType="healthcheck", ResourceId=id_)
+        return Tagging().decode(dig(answer, "ResourceTagSet.Tags"))
+
+    def update_tags(self, cloud: Cloud, id_: str, state: Values, old: Any, new: Any) -> None:
+        _change_tags(cloud, "healthcheck", id_, old, new)
+
+    def update(self, cloud: Cloud, id_: str, old: Values, new: Values, changed: frozenset[str]) -> None:
+        fixed = ("Type", "RequestInterval", "MeasureLatency")
+        config = {name: value for name, value in self._config(new).items() if name not in fixed}
+        switches = {"Inverted": new["invertHealthcheck"], "Disabled": new["disabled"]}
+        cloud.call("route53", "update_health_check", HealthCheckId=id_, **(config | switches))
+
+
+RESOURCES = (Zone, Record, HealthCheck)
