@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ringfence.local.providers.base import ProviderError
 from tests.local.aws_provider.documents import allow, role, trust
 from tests.local.aws_provider.life_cycle import Case, Made, World, live
 
@@ -151,3 +152,23 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_an_iam_resource_lives_drifts_and_dies(world: World, case: Case) -> None:
     live(world, case)
+
+
+def test_a_role_that_was_widened_goes_only_when_that_is_declared_and_says_how(world: World) -> None:
+    made = role(world)
+    world.client("iam").attach_role_policy(RoleName=made.id, PolicyArn=ADMINISTRATOR)
+    with pytest.raises(ProviderError, match="forceDetachPolicies"):
+        world.delete(made)
+    made.outputs["forceDetachPolicies"] = True
+    world.delete(made)
+    assert world.read(made) is None
+
+
+def test_a_managed_policy_keeps_at_most_five_versions(world: World) -> None:
+    made = managed(world)
+    for index in range(7):
+        world.update(made, made.inputs | {"policy": allow(f"s3:Get{index}")})
+    versions = world.client("iam").list_policy_versions(PolicyArn=made.id)["Versions"]
+    assert len(versions) == 5
+    world.read(made)
+    assert "s3:Get6" in made["policy"]

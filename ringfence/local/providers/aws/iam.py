@@ -11,6 +11,7 @@ from ringfence.local.providers.aws.cloud import Cloud
 from ringfence.local.providers.aws.documents import canonical_json
 from ringfence.local.providers.aws.resource import AutoName, Resource, Tagging, Values
 from ringfence.local.providers.aws.schema import boolean, integer, policy, record_set, string, string_set, strings, tags
+from ringfence.local.providers.base import ProviderError
 
 # IAM keeps five versions of a managed policy (IAM quotas).
 _POLICY_VERSIONS = 5
@@ -122,7 +123,13 @@ class Role(Resource):
             cloud.call("iam", "detach_role_policy", RoleName=id_, PolicyArn=arn)
         for name in _inline_names(cloud, id_) if force or state.get("inlinePolicies") else []:
             cloud.call("iam", "delete_role_policy", RoleName=id_, PolicyName=name)
-        super().delete(cloud, id_, state)
+        try:
+            super().delete(cloud, id_, state)
+        except cloud.client("iam").exceptions.DeleteConflictException as error:
+            raise ProviderError(
+                f"{self.pulumi_type}: {id_} still has policies or instance profiles that this stack doesn't know. Bring it "
+                "back to what is declared with `pulumi up --refresh`, or declare forceDetachPolicies, then try again."
+            ) from error
 
 
 def _set_attached(cloud: Cloud, role: str, wanted: list[str]) -> None:
