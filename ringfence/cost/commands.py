@@ -58,5 +58,8 @@ def cost(
         click.echo(json.dumps(dataclasses.asdict(result) | {"total_usd": round(result.total_usd, 2)}, indent=2))
         return
     click.echo(f"profile {settings.profile}, {result.region} list prices of {result.date}")
-    click.echo(f"assumed: {usage.log_gb:g} GB of logs, {usage.sandbox_spot_hours:g} spot node hours\n")
+    click.echo(
+        f"assumed: {usage.log_gb:g} GB of logs ({usage.masked_gb:g} masked), {usage.metric_months:g} custom metrics all month, "
+        f"{usage.sandbox_spot_hours:g} spot node hours\n"
+    )
     click.echo(_table(result))

@@ -11,31 +11,38 @@ import yaml
 from ringfence.errors import InputError, Problem
 from ringfence.settings import Settings
 
-# Disks, in GB: AL2023's root image needs 20; the proxy's minimal image 8; raft data 10 per replica.
-NODE_DISK_GB, PROXY_DISK_GB, VAULT_DISK_GB = 20, 8, 10
-# One key each: logs, cluster secrets, audit trail, unsealing.
-KMS_KEYS = 4
+# Disks in GB, as the components make them: system node, sandbox node, proxy, raft data of one replica.
+SYSTEM_DISK_GB, SANDBOX_DISK_GB, PROXY_DISK_GB, VAULT_DISK_GB = 40, 50, 8, 10
+# One key each: logs, cluster secrets, audit trail, alerts, unsealing.
+KMS_KEYS = 5
+# Custom metrics that CloudWatch bills nothing for.
+FREE_METRICS = 10
 # Names on the DNS Firewall's own list; more come from the catalog and the settings.
 BASE_DNS_NAMES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a month is assumed to bring. log_gb covers all log groups; sandbox_spot_hours are node hours."""
+    """What a month is assumed to bring.
+
+    log_gb covers all log groups, masked_gb those that may hold secrets (the cluster's own audit log, most of a quiet
+    environment's volume, is not among them); sandbox_spot_hours are node hours; metric_months: CloudWatch bills a custom
+    metric by the hours in which it reports, and tools' metrics report while tools run.
+    """
 
     log_gb: float
+    masked_gb: float
     sandbox_spot_hours: float
+    metric_months: float
     dns_million_queries: float = 1.0
     stored_gb: float = 10.0
 
     @staticmethod
     def of(profile: str) -> Usage:
         """The assumption for a profile: a quiet cluster's audit log alone makes about 9 GB a month."""
-        return (
-            Usage(log_gb=40, sandbox_spot_hours=200)
-            if profile == "production"
-            else Usage(log_gb=12, sandbox_spot_hours=0)
-        )
+        if profile == "production":
+            return Usage(log_gb=40, masked_gb=25, sandbox_spot_hours=200, metric_months=45)
+        return Usage(log_gb=12, masked_gb=3, sandbox_spot_hours=0, metric_months=17)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +98,9 @@ def _items(settings: Settings, usage: Usage, tool_domains: int) -> list[tuple[st
     return [
         ("EKS control plane", "eks-cluster", hours),
         (f"system nodes, {settings.system_nodes} × {node_type}", node_type, settings.system_nodes * hours),
-        ("system nodes' disks", "gp3", settings.system_nodes * NODE_DISK_GB),
+        ("system nodes' disks", "gp3", settings.system_nodes * SYSTEM_DISK_GB),
         (f"sandbox nodes always on, {reserve} × {sandbox_type}", sandbox_type, reserve * hours),
-        ("sandbox nodes' disks", "gp3", reserve * NODE_DISK_GB),
+        ("sandbox nodes' disks", "gp3", reserve * SANDBOX_DISK_GB),
         ("sandbox nodes on spot, when used", "spot-large", usage.sandbox_spot_hours),
         (f"egress proxy, {proxies} × {proxy_type}", proxy_type, proxies * hours),
         ("egress proxy's disks", "gp3", proxies * PROXY_DISK_GB),
@@ -107,7 +114,8 @@ def _items(settings: Settings, usage: Usage, tool_domains: int) -> list[tuple[st
         ("secrets store's disks", "gp3", settings.vault_replicas * VAULT_DISK_GB),
         ("logs taken in", "log-ingest", usage.log_gb),
         ("logs kept", "log-storage", usage.log_gb),
-        ("logs masked", "log-masking", usage.log_gb),
+        ("logs masked", "log-masking", usage.masked_gb),
+        ("custom metrics beyond the free ones", "metric", max(0.0, usage.metric_months - FREE_METRICS)),
         ("DNS Firewall queries", "dns-firewall-queries", usage.dns_million_queries),
         ("DNS Firewall names", "dns-firewall-names", names),
         ("audit trail and snapshots in S3", "s3", usage.stored_gb),
