@@ -123,6 +123,7 @@ class BlockStorage(pulumi.ComponentResource):
             name=names.name("ebs-csi"),
             description="EBS CSI driver: volumes of this environment",
             assume_role_policy=pod_identity_trust(names, args.cluster_name, _NAMESPACE, _CONTROLLER),
+            force_detach_policies=True,  # so that a policy added by hand does not hold up a destroy
             tags=names.tags("ebs-csi"),
             opts=child,
         )

@@ -177,6 +177,7 @@ class Vault(pulumi.ComponentResource):
             description=description,
             assume_role_policy=pod_identity_trust(names, self._args.cluster_name, VAULT_NAMESPACE, service_account),
             max_session_duration=3600,
+            force_detach_policies=True,  # so that a policy added by hand does not hold up a destroy
             tags=names.tags(thing),
             opts=self._child,
         )

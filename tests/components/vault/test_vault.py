@@ -109,7 +109,9 @@ def test_roles_belong_to_one_service_account_each_and_have_no_other_policy(stood
     recording = stood_up(preview=preview)
     accounts = {"vault-vault-role": "vault", "vault-vault-snapshot-role": "vault-snapshot"}
     for name, account in accounts.items():
-        trust = json.loads(recording.one("aws:iam/role:Role", name)["assumeRolePolicy"])["Statement"][0]
+        role = recording.one("aws:iam/role:Role", name)
+        assert role["forceDetachPolicies"] is True
+        trust = json.loads(role["assumeRolePolicy"])["Statement"][0]
         tags = trust["Condition"]["StringEquals"]
         assert tags["aws:RequestTag/kubernetes-service-account"] == [account]
         assert tags["aws:RequestTag/kubernetes-namespace"] == ["ringfence-vault"]
