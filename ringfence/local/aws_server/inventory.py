@@ -182,7 +182,8 @@ def _belongs_to_aws(container: str, key: str, resource: Any) -> bool:
 
 
 def _managed_key(_key: str, resource: Any) -> bool:
-    return str(getattr(resource, "key_manager", "")).upper() == "AWS"
+    """A key of a service's own, made when the service first encrypts; moto calls it the customer's."""
+    return any(name.startswith("alias/aws/") for name in resource.aliases)
 
 
 _RULES: dict[tuple[str, str], Callable[[str, Any], bool]] = {

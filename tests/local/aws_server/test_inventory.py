@@ -105,6 +105,25 @@ def test_everything_made_is_there_and_gone_when_deleted(own: Any) -> None:
     assert own.own("inventory") == {"count": 0, "left": {}, "pending_deletion": {}}
 
 
+def test_an_encrypted_root_volume_leaves_nothing_behind_unless_it_is_to_be_kept(own: Any) -> None:
+    ec2 = own.client("ec2")
+    device = ec2.describe_images(ImageIds=["ami-12c6146b"])["Images"][0]["RootDeviceName"]
+    launch = {"ImageId": "ami-12c6146b", "MinCount": 1, "MaxCount": 1}
+
+    def live_and_die(**volume: Any) -> None:
+        mappings = [{"DeviceName": device, "Ebs": {"VolumeSize": 8, "Encrypted": True, **volume}}]
+        made = ec2.run_instances(**launch, BlockDeviceMappings=mappings)["Instances"][0]["InstanceId"]
+        assert own.own("inventory")["left"]["ec2"]["Volume"]
+        ec2.terminate_instances(InstanceIds=[made])
+
+    live_and_die()
+    assert own.own("inventory")["left"] == {}
+    live_and_die(DeleteOnTermination=False)
+    (kept,) = own.own("inventory")["left"]["ec2"]["Volume"]
+    ec2.delete_volume(VolumeId=kept)
+    assert own.own("inventory")["left"] == {}
+
+
 def test_keys_and_secrets_in_their_waiting_period_are_told_apart(own: Any) -> None:
     kms, secrets = own.client("kms"), own.client("secretsmanager")
     key = kms.create_key()["KeyMetadata"]["KeyId"]

@@ -19,7 +19,8 @@ def _backend(context: Context) -> Any:
 
 
 def prepare() -> None:
-    """Gives instances their maintenance options, and one source/destination check with their primary interface."""
+    """Gives instances their maintenance options, one source/destination check with their primary interface, and a root
+    volume that is deleted with them unless the launch says otherwise."""
     from moto.ec2.models.instances import Instance
     from moto.ec2.responses.instances import InstanceResponse
 
@@ -30,6 +31,9 @@ def prepare() -> None:
         wanted = responder._get_param("MaintenanceOptions", {})
         for instance in answer.result.instances:
             instance.maintenance_options = {**_MAINTENANCE, **wanted}
+            for mapping in responder._get_param("BlockDeviceMappings", []):
+                if mapping["DeviceName"] == instance.root_device_name and "DeleteOnTermination" not in mapping.get("Ebs", {}):
+                    instance.block_device_mapping[instance.root_device_name].delete_on_termination = True
         return answer
 
     def checks(instance: Any) -> bool:
