@@ -228,6 +228,15 @@ CASES = [
         drifted="routeTableId",
     ),
     Case(
+        "aws:ec2/routeTableAssociation:RouteTableAssociation",
+        lambda world: {
+            "routeTableId": table(world, network := vpc(world)).id,
+            "gatewayId": gateway(world, network).id,
+        },
+        update=_another_table,
+        replace={"gatewayId": "igw-00000000"},
+    ),
+    Case(
         "aws:ec2/vpcEndpoint:VpcEndpoint",
         _gateway_endpoint,
         update=lambda world: {"policy": resource_policy("s3:PutObject", principal="*"), "tags": {"a": "c"}},

@@ -160,16 +160,17 @@ class RouteTableAssociation(Ec2Link):
 
     def describe(self, cloud: Cloud, id_: str, state: Values) -> Values | None:
         if state.get("subnetId"):
-            filters = {"association__subnet_id": state["subnetId"]}
-        elif state.get("gatewayId"):
-            filters = {"association__gateway_id": state["gatewayId"]}
+            table = first(cloud, "describe_route_tables", "RouteTables", association__subnet_id=state["subnetId"])
+            tables = [table] if table else []
         else:
-            filters = {"association__route_table_association_id": id_}
-        table = first(cloud, "describe_route_tables", "RouteTables", **filters)
-        for found in (table or {}).get("Associations", []):
-            ends = {found.get("SubnetId"), found.get("GatewayId"), found["RouteTableAssociationId"]}
-            if set(filters.values()) <= ends:
-                return found | {"AssociationId": found["RouteTableAssociationId"]}
+            # moto can't filter by gateway.
+            pages = cloud.client("ec2").get_paginator("describe_route_tables").paginate()
+            tables = [table for page in pages for table in page["RouteTables"]]
+        target = state.get("subnetId") or state.get("gatewayId") or id_
+        for found in (found for table in tables for found in table.get("Associations", [])):
+            association = found["RouteTableAssociationId"]
+            if target in (found.get("SubnetId"), found.get("GatewayId"), association):
+                return found | {"AssociationId": association}
         return None
 
     def update(self, cloud: Cloud, id_: str, old: Values, new: Values, changed: frozenset[str]) -> None:
