@@ -49,8 +49,15 @@ for n in range({roles}):
         {{"Effect": "Allow", "Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::data-{{n}}",
           "Condition": {{"StringLike": {{"s3:prefix": ["in/*"]}}}}}}))
 """
+EMPTY_PACK = """
+from pulumi_policy import EnforcementLevel, PolicyPack, ResourceValidationPolicy
+PolicyPack("empty", enforcement_level=EnforcementLevel.MANDATORY, policies=[
+    ResourceValidationPolicy("nothing", "Looks at nothing.", lambda args, report: None)])
+"""
+# The empty pack shows what starting any Python pack and asking it about every resource costs.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "no pack": (),
+    "an empty pack": ("empty",),
     "permission-creep": ("permission-creep",),
     "both packs": ("permission-creep", "sandbox-guardrails"),
 }
@@ -90,6 +97,16 @@ def approve(engine: Engine, folder: Path) -> Path:
     return config
 
 
+def empty_pack(folder: Path) -> Path:
+    """A pack with one rule that does nothing."""
+    pack = folder / "empty-pack"
+    pack.mkdir()
+    runtime = {"name": "python", "options": {"virtualenv": sys.prefix}}
+    (pack / "PulumiPolicy.yaml").write_text(yaml.safe_dump({"runtime": runtime, "version": "0.1.0"}), encoding="utf-8")
+    (pack / "__main__.py").write_text(EMPTY_PACK, encoding="utf-8")
+    return pack
+
+
 def processor_time() -> float:
     """Seconds that finished child processes and their children have computed."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -102,19 +119,17 @@ def measure(roles: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         engine = stack(folder, roles)
-        config = approve(engine, folder)
+        folders = {pack: ROOT / "policy-packs" / pack for pack in ("permission-creep", "sandbox-guardrails")}
+        folders["empty"] = empty_pack(folder)
+        nothing = folder / "none.json"
+        nothing.write_text("{}", encoding="utf-8")
+        configs = {"permission-creep": approve(engine, folder), "sandbox-guardrails": nothing, "empty": nothing}
         times: dict[str, list[tuple[float, float]]] = {variant: [] for variant in VARIANTS}
         for _ in range(rounds):
             for variant, packs in VARIANTS.items():
-                # The configuration is that of permission-creep alone, so each pack is given one, empty for the other.
-                args = [
-                    part
-                    for pack in packs
-                    for part in ("--policy-pack-config", str(config if "creep" in pack else folder / "none.json"))
-                ]
-                (folder / "none.json").write_text("{}", encoding="utf-8")
+                args = [part for pack in packs for part in ("--policy-pack-config", str(configs[pack]))]
                 before = processor_time()
-                result = engine.preview(policy_packs=[ROOT / "policy-packs" / pack for pack in packs], args=args)
+                result = engine.preview(policy_packs=[folders[pack] for pack in packs], args=args)
                 times[variant].append((result.check().elapsed_s, processor_time() - before))
         return times
 
