@@ -7,13 +7,15 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import Mock
 from urllib.request import urlopen
 
 import pytest
+from botocore.exceptions import ClientError
 
 from ringfence.local.providers.aws import registry
 from ringfence.local.providers.aws.backend import AwsBackend
-from ringfence.local.providers.aws.cloud import refuse_remote
+from ringfence.local.providers.aws.cloud import Cloud, refuse_remote
 from ringfence.local.providers.base import UNKNOWN, NotFound, PartialCreate, ProviderError
 from tests.local.aws_provider.documents import allow, bucket, resource_policy, role, trust, vpc
 from tests.local.aws_provider.life_cycle import World
@@ -79,9 +81,7 @@ def test_a_missing_region_and_a_missing_configuration_are_said(endpoint: str, mo
 
 def test_a_user_s_own_aws_settings_and_proxies_are_left_alone(endpoint: str, tmp_path: Any) -> None:
     config = tmp_path / "config"
-    config.write_text(
-        "[default]\nrole_arn = arn:aws:iam::999999999999:role/x\nsource_profile = default\nregion = eu-west-1\n"
-    )
+    config.write_text("this is [no configuration\n")
     program = (
         "from ringfence.local.providers.aws.cloud import Cloud; import sys;"
         "print(Cloud(sys.argv[1], 'us-east-1').account)"
@@ -211,6 +211,20 @@ def test_updating_what_is_gone_says_so(world: World) -> None:
     with pytest.raises(NotFound, match="not there any more"):
         world.update(made, made.inputs | {"description": "x"})
     assert world.read(made) is None
+
+
+def test_only_the_api_s_word_makes_a_thing_count_as_gone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = role(world)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    cut_off = AwsBackend()
+    cut_off.configure({"region": "us-east-1"})
+    with pytest.raises(ProviderError, match="the call to the embedded AWS failed"):
+        cut_off.read(made.type, made.urn, made.id, made.inputs, made.outputs)
+    error = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetRole")
+    with monkeypatch.context() as patch, pytest.raises(ProviderError, match="GetRole was refused: AccessDenied"):
+        patch.setattr(Cloud, "call", Mock(side_effect=error))
+        world.read(made)
+    assert world.read(made) is not None
 
 
 def test_an_api_error_names_the_type_the_call_and_what_was_said(world: World) -> None:
