@@ -1,24 +1,39 @@
-"""Every example previews on the real engine."""
+"""Every example previews on the real engine, where nothing stands yet."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
+from ringfence.local import services
+from ringfence.local.console import Clock
+from ringfence.local.lifecycle import ACCOUNT, Embedded
+from ringfence.local.results import Result
 from ringfence.local.stack import Engine
-from tests.environment.conftest import PROJECT, Standing
+from tests.environment.conftest import PROJECT
 
 pytestmark = pytest.mark.engine
 
 EXAMPLES = sorted(path.parent.name for path in (PROJECT / "examples").glob("*/Pulumi.yaml"))
 
 
-def preview(standing: Standing, folder: Path):
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    """Services with nothing in them."""
+    embedded = Embedded(PROJECT, home=tmp_path_factory.mktemp("examples") / "home", clock=Clock())
+    try:
+        services.start(embedded.home, embedded.engine().tools, ACCOUNT, lambda line: None)
+        yield embedded
+    finally:
+        services.stop(embedded.home, lambda line: None)
+
+
+def preview(empty: Embedded, example: str) -> Result:
     engine = Engine(
-        folder,
-        standing.home,
-        standing.embedded.engine().tools,
+        PROJECT / "examples" / example,
+        empty.home,
+        empty.engine().tools,
         stack="example",
         config={"ringfence:target": "embedded"},
     )
@@ -30,15 +45,11 @@ def test_there_are_three_examples():
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_previews(standing: Standing, example: str):
-    changes = preview(standing, PROJECT / "examples" / example).changes
-    assert set(changes) == {"create"}
-    assert changes["create"] > 100
-
-
-def test_an_existing_vpc_is_not_made_again(standing: Standing):
-    types = {step.type for step in preview(standing, PROJECT / "examples" / "existing-vpc").steps}
-    assert "aws:ec2/vpc:Vpc" not in types
+def test_an_example_previews(empty: Embedded, example: str):
+    found = preview(empty, example)
+    assert set(found.changes) == {"create"}
+    assert found.changes["create"] > 100
+    # Bring your own VPC: only the controls are made, not the VPC.
+    types = {step.type for step in found.steps}
+    assert ("aws:ec2/vpc:Vpc" in types) == (example != "existing-vpc")
     assert "aws:ec2/flowLog:FlowLog" in types
-    minimal = {step.type for step in preview(standing, PROJECT / "examples" / "minimal").steps}
-    assert "aws:ec2/vpc:Vpc" in minimal
