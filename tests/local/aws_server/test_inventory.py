@@ -124,6 +124,22 @@ def test_an_encrypted_root_volume_leaves_nothing_behind_unless_it_is_to_be_kept(
     assert own.own("inventory")["left"] == {}
 
 
+def test_a_hosted_zone_takes_its_name_servers_with_it(own: Any) -> None:
+    route53 = own.client("route53")
+    vpc = own.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
+    kept = route53.create_reusable_delegation_set(CallerReference="kept")["DelegationSet"]["Id"]
+    private = {"Name": "proxy.internal", "VPC": {"VPCRegion": "us-east-1", "VPCId": vpc}}
+    public = {"Name": "a.example"}
+    zones = [route53.create_hosted_zone(**given, CallerReference=given["Name"]) for given in (private, public)]
+    assert len(zones[1]["DelegationSet"]["NameServers"]) == 4
+    assert len(route53.list_reusable_delegation_sets()["DelegationSets"]) == 1
+    for zone in zones:
+        route53.delete_hosted_zone(Id=zone["HostedZone"]["Id"])
+    assert list(own.own("inventory")["left"]["route53"]) == ["DelegationSet"]
+    route53.delete_reusable_delegation_set(Id=kept)
+    assert own.own("inventory")["left"] == {}
+
+
 def test_keys_and_secrets_in_their_waiting_period_are_told_apart(own: Any) -> None:
     kms, secrets = own.client("kms"), own.client("secretsmanager")
     key = kms.create_key()["KeyMetadata"]["KeyId"]

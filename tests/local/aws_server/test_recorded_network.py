@@ -177,6 +177,48 @@ def test_a_network_firewall_lives_from_create_to_delete(firewall: Any, network: 
     assert firewall.list_firewalls()["Firewalls"] == []
 
 
+def test_routes_lead_to_the_endpoints_of_a_firewall_which_go_with_it(
+    aws: Any, firewall: Any, network: dict[str, Any]
+) -> None:
+    ec2 = aws.client("ec2")
+    actions = {"StatelessDefaultActions": ["aws:drop"], "StatelessFragmentDefaultActions": ["aws:drop"]}
+    policy = firewall.create_firewall_policy(FirewallPolicyName="routed", FirewallPolicy=actions)
+    policy = policy["FirewallPolicyResponse"]["FirewallPolicyArn"]
+    first, second = network["subnets"]
+    made = {"FirewallName": "routed", "FirewallPolicyArn": policy, "VpcId": network["vpc"]}
+    firewall.create_firewall(**made, SubnetMappings=[{"SubnetId": first}])
+    firewall.associate_subnets(FirewallName="routed", SubnetMappings=[{"SubnetId": second}])
+    states = firewall.describe_firewall(FirewallName="routed")["FirewallStatus"]["SyncStates"]
+    endpoints = [states[f"us-east-1{zone}"]["Attachment"]["EndpointId"] for zone in "ab"]
+    shown = ec2.describe_vpc_endpoints(VpcEndpointIds=endpoints)["VpcEndpoints"]
+    assert {(e["VpcEndpointType"], e["VpcId"], e["State"]) for e in shown} == {
+        ("GatewayLoadBalancer", network["vpc"], "available")
+    }
+    table = ec2.create_route_table(VpcId=network["vpc"])["RouteTable"]["RouteTableId"]
+    route = {"RouteTableId": table, "DestinationCidrBlock": "0.0.0.0/0"}
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+
+    def leads_to() -> str:
+        routes = ec2.describe_route_tables(RouteTableIds=[table])["RouteTables"][0]["Routes"]
+        return next(r["GatewayId"] for r in routes if r["DestinationCidrBlock"] == "0.0.0.0/0")
+
+    ec2.create_route(**route, VpcEndpointId=endpoints[0])
+    assert leads_to() == endpoints[0]
+    ec2.replace_route(**route, VpcEndpointId=endpoints[1])
+    assert leads_to() == endpoints[1]
+    ec2.replace_route(**route, GatewayId=gateway)
+    assert leads_to() == gateway
+    ec2.delete_route_table(RouteTableId=table)
+    ec2.delete_internet_gateway(InternetGatewayId=gateway)
+    firewall.disassociate_subnets(FirewallName="routed", SubnetIds=[first])
+    left = {e["VpcEndpointId"] for e in ec2.describe_vpc_endpoints()["VpcEndpoints"]}
+    assert left & set(endpoints) == {endpoints[1]}
+    firewall.delete_firewall(FirewallName="routed")
+    with pytest.raises(ClientError, match=r"InvalidVpcEndpointId\.NotFound"):
+        ec2.create_route(**route, VpcEndpointId=endpoints[1])
+    firewall.delete_firewall_policy(FirewallPolicyArn=policy)
+
+
 def test_an_update_with_a_stale_token_is_refused(firewall: Any) -> None:
     defaults = {"StatelessDefaultActions": ["aws:drop"], "StatelessFragmentDefaultActions": ["aws:drop"]}
     firewall.create_firewall_policy(FirewallPolicyName="stale", FirewallPolicy=defaults)

@@ -80,6 +80,16 @@ def _private_dns(context: Context, reply: Reply) -> Reply:
     return reply
 
 
+def _route_to_endpoint(context: Context, reply: Reply) -> Reply:
+    """ReplaceRoute may lead to an endpoint, or away from one; moto leaves the member as it was."""
+    params = context.params
+    given = {params.get(name) for name in ("DestinationCidrBlock", "DestinationIpv6CidrBlock")} - {None}
+    for route in _backend(context).route_tables[params["RouteTableId"]].routes:
+        if {route.destination_cidr_block, route.destination_ipv6_cidr_block} & given:
+            route.vpc_endpoint_id = params.get("VpcEndpointId")
+    return reply
+
+
 def _delete_acl_entry(context: Context) -> object:
     """moto breaks on an entry that isn't there, where AWS has an error of its own."""
     params = context.params
@@ -121,6 +131,7 @@ TABLE: Table = {
 AMENDMENTS = {
     "CreateVpcEndpoint": _default_endpoint_type,
     "ModifyVpcEndpoint": _private_dns,
+    "ReplaceRoute": _route_to_endpoint,
     "DeleteNatGateway": _remove_gateway_interfaces,
     "DeleteVpc": _remove_network_acls,
 }

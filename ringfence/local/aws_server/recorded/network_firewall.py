@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ringfence.local.aws_server.recorded.kinds import Kind, Table, operations, tag_form, tagging
@@ -73,11 +73,39 @@ def _check_subnets(context: Context, vpc: str, mappings: list[dict[str, Any]]) -
             raise ApiError("InvalidRequestException", f"Subnet {mapping['SubnetId']} is not one of {vpc or 'the VPC'}.")
 
 
-def _subnets(context: Context) -> dict[str, Any]:
+def _ec2(context: Context) -> Any:
     from moto.ec2.models import ec2_backends
 
-    zones = ec2_backends[context.account][context.region].subnets.values()
-    return {subnet.id: subnet for zone in zones for subnet in zone.values()}
+    return ec2_backends[context.account][context.region]
+
+
+def _subnets(context: Context) -> dict[str, Any]:
+    return {subnet.id: subnet for zone in _ec2(context).subnets.values() for subnet in zone.values()}
+
+
+def _endpoint(context: Context, record: Record, subnet: Any) -> str:
+    """The firewall's endpoint in a subnet, made when first asked for, where routes can lead to it."""
+    from moto.ec2.models.vpcs import VPCEndPoint
+
+    endpoints: dict[str, str] = record.attributes["Endpoints"]
+    if subnet.id not in endpoints:
+        backend, made = _ec2(context), f"vpce-{hex_id(17)}"
+        service = f"com.amazonaws.vpce.{context.region}.vpce-svc-{hex_id(17)}"
+        tags = {"AWSNetworkFirewallManaged": "true", "Firewall": record.attributes["FirewallArn"]}
+        backend.vpc_end_points[made] = VPCEndPoint(
+            backend, made, subnet.vpc_id, service, "GatewayLoadBalancer", None, [], [subnet.id], tags=tags
+        )
+        endpoints[subnet.id] = made
+    return endpoints[subnet.id]
+
+
+def _remove_endpoints(context: Context, record: Record, subnets: Iterable[str]) -> None:
+    for subnet in subnets:
+        _ec2(context).vpc_end_points.pop(record.attributes["Endpoints"].pop(subnet, ""), None)
+
+
+def _after_firewall_delete(context: Context, record: Record) -> None:
+    _remove_endpoints(context, record, list(record.attributes["Endpoints"]))
 
 
 def _group_view(context: Context, record: Record) -> dict[str, Any]:
@@ -97,15 +125,13 @@ def _policy_view(context: Context, record: Record) -> dict[str, Any]:
 
 
 def _firewall_view(context: Context, record: Record) -> dict[str, Any]:
-    endpoints: dict[str, str] = record.attributes["Endpoints"]
     subnets = _subnets(context)
     states: dict[str, Any] = {}
     for mapping in record.attributes.get("SubnetMappings", []):
-        subnet = mapping["SubnetId"]
-        endpoint = endpoints.setdefault(subnet, f"vpce-{hex_id(17)}")
-        if subnet in subnets:
-            attachment = {"SubnetId": subnet, "EndpointId": endpoint, "Status": "READY"}
-            states[subnets[subnet].availability_zone] = {"Attachment": attachment, "Config": {}}
+        subnet = subnets.get(mapping["SubnetId"])
+        if subnet is not None:
+            attachment = {"SubnetId": subnet.id, "EndpointId": _endpoint(context, record, subnet), "Status": "READY"}
+            states[subnet.availability_zone] = {"Attachment": attachment, "Config": {}}
     status = {"Status": "READY", "ConfigurationSyncStateSummary": "IN_SYNC", "SyncStates": states}
     return {"Firewall": _summary(record), "FirewallStatus": status}
 
@@ -196,8 +222,7 @@ def _disassociate_subnets(context: Context) -> dict[str, Any]:
     gone = set(context.params["SubnetIds"])
     kept = [m for m in record.attributes.get("SubnetMappings", []) if m["SubnetId"] not in gone]
     record.attributes.update(SubnetMappings=kept, UpdateToken=new_uuid())
-    for subnet in gone:
-        record.attributes["Endpoints"].pop(subnet, None)
+    _remove_endpoints(context, record, gone)
     return dict(record.attributes)
 
 
@@ -274,6 +299,7 @@ FIREWALL = Kind(
     build=_build_firewall,
     exists="InvalidRequestException",
     check_delete=_check_firewall_delete,
+    after_delete=_after_firewall_delete,
     view=_firewall_view,
 )
 KINDS = (RULE_GROUP, POLICY, FIREWALL)

@@ -26,6 +26,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "eks": ("eks", "eks_cluster"),
     "logs": ("logs",),
     "network-firewall": ("network_firewall",),
+    "route53": ("hosted_zones",),
     "route53resolver": ("resolver",),
     "xray": ("xray",),
 }
