@@ -13,7 +13,7 @@ status: setup ; @$(RINGFENCE) status $(ARGS)
 env: setup ; @$(RINGFENCE) env $(ARGS)
 down: setup ; @$(RINGFENCE) down $(ARGS)
 test: setup ; @$(PYTEST) -m "not e2e" -n auto --dist loadfile $(ARGS)
-e2e: setup ; @$(PYTEST) -m e2e $(ARGS)
+e2e: setup ; @$(PYTEST) -m e2e -n auto --dist loadfile $(ARGS)
 bench: setup ; @.venv/bin/python bench/run.py $(ARGS)
 doctor: setup ; @$(RINGFENCE) doctor $(ARGS)
 lint: setup ; @.venv/bin/ruff check $(ARGS) .
