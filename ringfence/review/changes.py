@@ -91,13 +91,25 @@ def place_text(subject: str, slot: Slot, key: str) -> str:
     return f"{subject} {slot_text(slot)} {key}".rstrip()
 
 
+# Keys whose values are what a caller must know, and so work as shared secrets: findings are public in a pull request.
+_SHARED_SECRETS = frozenset({"aws:referer", "aws:useragent", "sts:externalid"})
+
+
+def shown_context(request: Request) -> dict[str, tuple[str, ...]]:
+    """A witness's context as it may be shown: values that work as shared secrets are left out."""
+    hidden = ("(value not shown)",)
+    return {
+        key: hidden if key.lower() in _SHARED_SECRETS else tuple(values) for key, values in request.context.items()
+    }
+
+
 def request_text(request: Request) -> str:
     """A witness in one line: action, resource, who asks, in which context."""
     parts = [f"{request.action} on {request.resource}"]
     if request.principal is not None:
         parts.append(f"by {request.principal.value or 'anybody'}")
     if request.context:
-        pairs = (f"{key}={', '.join(values)}" for key, values in sorted(request.context.items()))
+        pairs = (f"{key}={', '.join(values)}" for key, values in sorted(shown_context(request).items()))
         parts.append(f"with {'; '.join(pairs)}")
     return " ".join(parts)
 

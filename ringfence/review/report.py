@@ -9,7 +9,7 @@ from typing import Any
 
 from ringfence.catalog.model import Catalog
 from ringfence.review import wording
-from ringfence.review.changes import Change, ChangeKind, request_text
+from ringfence.review.changes import Change, ChangeKind, request_text, shown_context
 from ringfence.review.lockfile import Lockfile
 from ringfence.review.usage import UnusedGrant
 
@@ -109,7 +109,7 @@ def change_data(report: Report, change: Change) -> dict[str, Any]:
             "action": request.action,
             "resource": request.resource,
             "principal": request.principal.value if request.principal else None,
-            "context": {key: list(values) for key, values in request.context.items()},
+            "context": {key: list(values) for key, values in shown_context(request).items()},
         },
         "added": [
             {"statement": item.statement, "witness": request_text(item.request) if item.request else None}
