@@ -1,0 +1,126 @@
+"""What the runner needs from the rest of the control side, as small protocols; the real parts satisfy them as they are.
+
+Blocking methods are called from threads, many at once. Trust zone: control side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Protocol
+
+from ringfence.catalog.model import Tool
+from ringfence.invocation import Invocation, Refusal, Status, Usage
+
+
+class Decision(Protocol):
+    """Who may use what. `refusals` is empty exactly when every tool asked for is allowed."""
+
+    allowed: tuple[Tool, ...]
+    refusals: tuple[Refusal, ...]
+
+
+# (user, groups of the identity provider, tool names) → decision; `ringfence.access.decide` with its catalog bound.
+Access = Callable[[str, Sequence[str], Sequence[str]], Decision]
+
+
+class SandboxResult(Protocol):
+    """What the sandbox says about its task: untrusted. status: ``succeeded`` or ``failed``."""
+
+    output: str
+    status: str
+    error: str
+
+
+class Gateway(Protocol):
+    """The model gateway's control side: sessions, money, assignments, results."""
+
+    def open(self, invocation: Invocation, assignment: Mapping[str, Any] | None, *, max_usd: Decimal) -> str: ...
+
+    def open_warm(self, invocation_id: str, until: datetime) -> str: ...
+
+    def assign(self, invocation: Invocation, assignment: Mapping[str, Any], *, max_usd: Decimal) -> None: ...
+
+    def result(self, invocation_id: str) -> Awaitable[SandboxResult | None]: ...
+
+    def events(self, invocation_id: str) -> AsyncIterator[Mapping[str, Any]]: ...
+
+    def stopped(self, invocation_id: str) -> Status | None: ...
+
+    def close(self, invocation_id: str) -> tuple[Usage, Decimal]: ...
+
+    def open_sessions(self) -> Sequence[str]: ...
+
+
+class Credential(Protocol):
+    """One tool's credentials of one invocation."""
+
+    id: str
+    tool: str
+    invocation_id: str
+
+    def credential_process(self) -> bytes: ...
+
+
+class LedgerEntry(Protocol):
+    """A credential as the broker's ledger knows it."""
+
+    invocation_id: str
+
+
+class Broker(Protocol):
+    """Per-invocation credentials: issued, listed, revoked."""
+
+    def issue(self, invocation: Invocation, tool: Tool, scope: Any = None) -> Credential: ...
+
+    def revoke(self, *, invocation_id: str) -> Any: ...
+
+    def list(self, *, active: bool) -> Sequence[LedgerEntry]: ...
+
+    def secrets(self) -> Sequence[str]: ...
+
+
+class Audit(Protocol):
+    """The audit trail."""
+
+    def record(self, kind: str, invocation: Invocation | None, **fields: Any) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An invocation that is not finished, as the journal keeps it. deadline: aware, UTC; warm: not bound yet."""
+
+    invocation_id: str
+    owner: str
+    deadline: datetime
+    warm: bool = field(default=False)
+
+
+class Journal(Protocol):
+    """Which invocations are not finished, kept where a killed runner's successor finds it.
+
+    An entry is written before anything of the invocation is made and taken out after everything of it is gone.
+    """
+
+    def begin(self, entry: Entry) -> None: ...
+
+    def bind(self, invocation_id: str, deadline: datetime) -> None:
+        """A warm invocation got its task: from now on it ends at `deadline`. Raises RingfenceError when it isn't there."""
+
+    def end(self, invocation_id: str) -> None: ...
+
+    def entries(self) -> list[Entry]: ...
+
+
+class Owners(Protocol):
+    """Which runners live. id: this runner's own, a label value."""
+
+    id: str
+
+    def start(self) -> None: ...
+
+    def alive(self, owner: str) -> bool: ...
+
+    def close(self) -> None: ...
