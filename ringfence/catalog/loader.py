@@ -1,15 +1,16 @@
-"""Reads a catalog folder (`tools/*.yaml`, `roles.yaml`) and reports every problem of every file at once."""
+"""Reads a catalog folder (`tools/*.yaml`, `roles.yaml`, perhaps `users.yaml`) and reports every problem of every file at once."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
 
 from ringfence import strict_yaml, validation
-from ringfence.catalog.model import Catalog, Roles, Source, Tool
+from ringfence.catalog.model import Catalog, Declared, Roles, Source, Tool, Users
 from ringfence.errors import InputError, Problem
 
 ModelT = TypeVar("ModelT", bound=pydantic.BaseModel)
@@ -37,6 +38,24 @@ def _duplicates(kind: str, names: list[str], where: str) -> list[Problem]:
         for name, count in Counter(names).items()
         if count > 1
     ]
+
+
+def _place(entries: Sequence[Declared], key: str, where: str, lines: dict[strict_yaml.Position, int]) -> None:
+    """Tells each entry of the list under `key` where it stands."""
+    for index, entry in enumerate(entries):
+        entry._source = Source(where, lines.get((key, index), 1))
+
+
+def _cross_check_users(users: Users, roles: Roles | None, users_file: str) -> list[Problem]:
+    found = _duplicates("user", [user.name for user in users.users], users_file)
+    carried = {group for role in roles.roles for group in role.groups} if roles else set()
+    for user in users.users if roles else ():
+        for group in user.groups:
+            if group not in carried:
+                remedy = f"name it under groups of a role in roles.yaml; known: {', '.join(sorted(carried))}"
+                message = f"no role has the group {group!r}"
+                found.append(Problem(users_file, f"users.{user.name}", message, remedy, user.source.line))
+    return found
 
 
 def _cross_check(tools: list[Tool], roles: Roles | None, roles_file: str, unreadable_tools: bool) -> list[Problem]:
@@ -85,8 +104,18 @@ def load(path: Path) -> Catalog:
         tool._source = Source(where, lines.get(("name",), 1))
         tools.append(tool)
     roles_file = f"{path.name}/roles.yaml"
-    roles, _ = _validated(Roles, roles_path, roles_file, found)
+    roles, lines = _validated(Roles, roles_path, roles_file, found)
+    if roles:
+        _place(roles.capabilities, "capabilities", roles_file, lines)
+        _place(roles.roles, "roles", roles_file, lines)
+    users: Users | None = None
+    users_file, users_path = f"{path.name}/users.yaml", path / "users.yaml"
+    if users_path.exists():
+        users, lines = _validated(Users, users_path, users_file, found)
+        if users:
+            _place(users.users, "users", users_file, lines)
+            found += _cross_check_users(users, roles, users_file)
     found += _cross_check(tools, roles, roles_file, unreadable_tools=len(tools) < len(files))
     if found or roles is None:
         raise InputError(found)
-    return Catalog(tuple(tools), roles.capabilities, roles.roles)
+    return Catalog(tuple(tools), roles.capabilities, roles.roles, users.users if users else ())

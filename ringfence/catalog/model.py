@@ -18,6 +18,9 @@ from ringfence.validation import StrictModel
 # 30 keeps `<prefix>-<environment>-tool-<name>` within IAM's 64 characters for a role name.
 NAME_PATTERN = r"^[a-z][a-z0-9-]{1,29}$"
 Name = Annotated[str, pydantic.Field(pattern=NAME_PATTERN)]
+# Characters that STS takes in a session tag (docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html), spaces apart:
+# the user is one, and stands in labels, logs and audit records.
+USER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:/=+@-]{0,127}$"
 NonEmpty = Annotated[str, pydantic.Field(min_length=1, max_length=2000)]
 
 # IAM's grammar of an action: service prefix, then letters, digits and wildcards.
@@ -141,7 +144,18 @@ class Tool(StrictModel):
         return self._source
 
 
-class Capability(StrictModel):
+class Declared(StrictModel):
+    """An entry of a list in a catalog file; it knows where it stands."""
+
+    _source: Source = pydantic.PrivateAttr(default=Source("", 0))
+
+    @property
+    def source(self) -> Source:
+        """File and line of the declaration."""
+        return self._source
+
+
+class Capability(Declared):
     """A named set of tools, granted to roles as one."""
 
     name: Name
@@ -149,13 +163,21 @@ class Capability(StrictModel):
     tools: Annotated[tuple[Name, ...], pydantic.Field(min_length=1)]
 
 
-class UserRole(StrictModel):
+class UserRole(Declared):
     """Who may use which capabilities. `groups` are the claims of the identity provider that carry the role."""
 
     name: Name
     description: NonEmpty
     groups: Annotated[tuple[NonEmpty, ...], pydantic.Field(min_length=1)]
     capabilities: tuple[Name, ...] = ()
+
+
+class User(Declared):
+    """A person known without an identity provider: to `ringfence run` and `explain` on an operator's own machine. The
+    service takes groups from the caller's token and never from here."""
+
+    name: Annotated[str, pydantic.Field(pattern=USER_PATTERN)]
+    groups: Annotated[tuple[NonEmpty, ...], pydantic.Field(min_length=1)]
 
 
 class Roles(StrictModel):
@@ -165,13 +187,21 @@ class Roles(StrictModel):
     roles: tuple[UserRole, ...]
 
 
+class Users(StrictModel):
+    """The content of users.yaml, which may be absent."""
+
+    users: tuple[User, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All tools (by name), capabilities and user roles of an environment, checked against each other."""
+    """All tools (by name), capabilities and user roles of an environment, checked against each other; `users` are those
+    declared for an operator's own machine."""
 
     tools: tuple[Tool, ...]
     capabilities: tuple[Capability, ...]
     roles: tuple[UserRole, ...]
+    users: tuple[User, ...] = ()
 
     def tool(self, name: str) -> Tool:
         """The tool of that name. Raises KeyError."""
@@ -185,6 +215,10 @@ class Catalog:
         """Names of the tools that a user role reaches; empty for an unknown role."""
         held = {capability for role in self.roles if role.name == role_name for capability in role.capabilities}
         return frozenset(tool for item in self.capabilities if item.name in held for tool in item.tools)
+
+    def groups_of(self, user: str) -> tuple[str, ...]:
+        """Groups of a user declared in users.yaml; empty for any other."""
+        return next((item.groups for item in self.users if item.name == user), ())
 
 
 def _missing(name: str) -> Tool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ringfence.catalog.model import Roles, Tool
+from ringfence.catalog.model import Roles, Tool, Users
 
 # File name under catalog/schema/ → the model that it describes.
-SCHEMAS = {"tool.schema.json": Tool, "roles.schema.json": Roles}
+SCHEMAS = {"tool.schema.json": Tool, "roles.schema.json": Roles, "users.schema.json": Users}
 
 
 def rendered(file_name: str) -> str:

@@ -1,1 +1,5 @@
-"""What must not leave in the clear: secrets' shapes."""
+"""What must not leave in the clear: secrets' shapes, exact secrets, and the one way of masking both."""
+
+from ringfence.redaction.redactor import MASK, Redactor
+
+__all__ = ["MASK", "Redactor"]

@@ -1,0 +1,160 @@
+"""Refused attempts: each recorded, counted in clusters, and a cluster that grows raises one alert.
+
+Counts lie in a small database beside the trail, so that attempts by many processes, one after the other, add up.
+Protects against: blind spots (mission.md): probing that stays unseen because every single refusal looks harmless.
+Trust zone: control side.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from ringfence.audit.trail import AuditError, Trail
+from ringfence.invocation import Invocation, Refusal
+
+# Attempts belong to one cluster while no more than this lies between one and the next, in seconds.
+WINDOW_S = 300.0
+# Attempts of one user for one tool with one code from one source; and of one user from one source for anything at all,
+# which is what probing of many tools looks like.
+SAME_THRESHOLD, ANY_THRESHOLD = 5, 15
+LOCK_S = 30.0
+_ANY = "*"
+_TABLE = """CREATE TABLE IF NOT EXISTS cluster (
+    user TEXT, tool TEXT, code TEXT, source TEXT, first REAL, last REAL, count INTEGER, alert TEXT,
+    PRIMARY KEY (user, tool, code, source)) WITHOUT ROWID"""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One cluster of refused attempts. tool, code: ``*`` for any; first, last: of its attempts, aware, UTC;
+    audit_id: of the alert's record, empty while the cluster is below its threshold."""
+
+    user: str
+    tool: str
+    code: str
+    source: str
+    first: datetime
+    last: datetime
+    count: int
+    audit_id: str = ""
+
+
+class Refusals:
+    """Records refused attempts in `trail` and clusters them by user, tool, code and source."""
+
+    def __init__(
+        self,
+        trail: Trail,
+        *,
+        window_seconds: float = WINDOW_S,
+        same_threshold: int = SAME_THRESHOLD,
+        any_threshold: int = ANY_THRESHOLD,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ):
+        self._trail = trail
+        self._window = window_seconds
+        self._thresholds = (same_threshold, any_threshold)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._database: sqlite3.Connection | None = None
+        self.path = trail.path.with_name(f"{trail.path.stem}-refusals.sqlite")
+
+    def record(
+        self,
+        refusal: Refusal,
+        *,
+        user: str,
+        tool: str = "",
+        source: str = "",
+        invocation: Invocation | None = None,
+        kind: str = "access.refused",
+    ) -> tuple[str, Alert | None]:
+        """Records one attempt. Returns its record's id, and the alert that it raised, if any.
+
+        tool: default the refusal's subject. Raises AuditError when the attempt can't be recorded.
+        """
+        tool = tool or refusal.subject
+        uid = self._trail.record(
+            kind, invocation, user=user, tool=tool, code=refusal.code, detail=refusal.detail, source=source
+        )
+        try:
+            with self._lock, self._transaction() as database:
+                raised = [
+                    self._count(database, (user, tool, refusal.code, source), self._thresholds[0]),
+                    self._count(database, (user, _ANY, _ANY, source), self._thresholds[1]),
+                ]
+        except sqlite3.Error as error:
+            raise AuditError(f"{self.path}: {error}\n    remedy: make room, or mend its access") from None
+        return uid, next((alert for alert in raised if alert), None)
+
+    def clusters(self) -> tuple[Alert, ...]:
+        """Clusters of the window that ends now, the largest first."""
+        since = self._clock().timestamp() - self._window
+        with self._lock, self._transaction() as database:
+            rows = database.execute(
+                "SELECT user, tool, code, source, first, last, count, alert FROM cluster WHERE last >= ?"
+                " ORDER BY count DESC, user, tool, code, source",
+                (since,),
+            ).fetchall()
+        return tuple(_alert(row) for row in rows)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        if self._database is None:
+            self.path.touch(mode=0o600, exist_ok=True)
+            self._database = sqlite3.connect(self.path, timeout=LOCK_S, isolation_level=None, check_same_thread=False)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.execute(_TABLE)
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._database
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    def _count(self, database: sqlite3.Connection, key: tuple[str, str, str, str], threshold: int) -> Alert | None:
+        """Adds one attempt to its cluster; the alert, when this attempt is the one that reaches the threshold."""
+        now = self._clock().timestamp()
+        database.execute("DELETE FROM cluster WHERE last < ?", (now - self._window,))
+        row = database.execute(
+            "INSERT INTO cluster VALUES (?, ?, ?, ?, ?, ?, 1, '') ON CONFLICT DO UPDATE SET"
+            " count = count + 1, last = excluded.last RETURNING user, tool, code, source, first, last, count, alert",
+            (*key, now, now),
+        ).fetchone()
+        found = _alert(row)
+        if found.audit_id or found.count < threshold:
+            return None
+        # Before the commit: a process killed in between raises the alert again rather than never.
+        found = replace(found, audit_id=self._raise(found))
+        database.execute(
+            "UPDATE cluster SET alert = ? WHERE user = ? AND tool = ? AND code = ? AND source = ?",
+            (found.audit_id, *key),
+        )
+        return found
+
+    def _raise(self, found: Alert) -> str:
+        what = "of many kinds" if found.tool == _ANY else f"of {found.tool or 'no tool'} with {found.code}"
+        seconds = (found.last - found.first).total_seconds()
+        return self._trail.record(
+            "alert.refusals",
+            user=found.user,
+            tool="" if found.tool == _ANY else found.tool,
+            source=found.source,
+            detail=f"{found.count} refused attempts {what} by {found.user or 'an unknown caller'} in {seconds:.0f} s",
+            count=found.count,
+            refusal_code=found.code,
+        )
+
+
+def _alert(row: tuple) -> Alert:
+    user, tool, code, source, first, last, count, uid = row
+    return Alert(
+        user, tool, code, source, datetime.fromtimestamp(first, UTC), datetime.fromtimestamp(last, UTC), count, uid
+    )
