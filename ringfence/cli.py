@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "down": ("ringfence.local.commands:down", "Destroy the environment, then stop everything."),
     "env": ("ringfence.local.commands:env", "Print the shell variables for using pulumi, aws and kubectl by hand."),
     "doctor": ("ringfence.local.commands:doctor", "Show each tool, its version, its source and what is missing."),
+    "explain": ("ringfence.access.commands:explain", "Say why a user may or may not use a tool."),
+    "audit": ("ringfence.audit.commands:audit", "Show and verify the audit trail."),
     "settings": ("ringfence.settings.commands:settings", "Check and explain a stack's settings."),
     "catalog": ("ringfence.catalog.commands:catalog", "Check and explain the catalog of tools and roles."),
     "cost": ("ringfence.cost.commands:cost", "Estimate the monthly cost of a stack's settings."),
