@@ -18,7 +18,7 @@ MAX_CONVERSATION_USD = Decimal(10)
 # Failures in a row after which the breaker opens (design, decision 8).
 BREAKER_FAILURES = 5
 # Part of a namespace's and a session's name: DNS label, and within STS's 64 characters beside a tool's name.
-_ID = re.compile(r"^[a-z0-9]{12,26}$")
+ID_PATTERN = re.compile(r"[a-z0-9]{12,26}")
 
 
 class Status(StrEnum):
@@ -76,7 +76,7 @@ class Invocation:
     model: str = ""
 
     def __post_init__(self) -> None:
-        if not _ID.match(self.id):
+        if not ID_PATTERN.fullmatch(self.id):
             raise ValueError(f"invocation id {self.id!r} | 12 to 26 lower-case letters and digits")
         if self.started.tzinfo is None or self.deadline.tzinfo is None:
             raise ValueError("started and deadline must carry a time zone")

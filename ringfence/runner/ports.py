@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from ringfence.catalog.model import Tool
 from ringfence.invocation import Invocation, Refusal, Status, Usage
+from ringfence.names import Names
+from ringfence.runner.executor import Executor
 
 
 class Decision(Protocol):
@@ -34,24 +36,33 @@ class SandboxResult(Protocol):
     error: str
 
 
+class SandboxEvent(Protocol):
+    """One thing that the sandbox says while it works: untrusted. type: ``tool_call``, ``refusal``, ``progress``, ``log``."""
+
+    type: str
+    data: Mapping[str, Any]
+
+
 class Gateway(Protocol):
     """The model gateway's control side: sessions, money, assignments, results."""
 
     def open(self, invocation: Invocation, assignment: Mapping[str, Any] | None, *, max_usd: Decimal) -> str: ...
 
-    def open_warm(self, invocation_id: str, until: datetime) -> str: ...
+    def warm(self, invocation_id: str, expires: datetime) -> str: ...
 
-    def assign(self, invocation: Invocation, assignment: Mapping[str, Any], *, max_usd: Decimal) -> None: ...
+    def assign(self, invocation_id: str, assignment: Mapping[str, Any]) -> None: ...
 
     def result(self, invocation_id: str) -> Awaitable[SandboxResult | None]: ...
 
-    def events(self, invocation_id: str) -> AsyncIterator[Mapping[str, Any]]: ...
+    def events(self, invocation_id: str) -> AsyncIterator[SandboxEvent]: ...
 
     def stopped(self, invocation_id: str) -> Status | None: ...
 
+    def refusals(self, invocation_id: str) -> Sequence[Refusal]: ...
+
     def close(self, invocation_id: str) -> tuple[Usage, Decimal]: ...
 
-    def open_sessions(self) -> Sequence[str]: ...
+    def expire(self) -> Sequence[str]: ...
 
 
 class Credential(Protocol):
@@ -59,7 +70,9 @@ class Credential(Protocol):
 
     id: str
     tool: str
-    invocation_id: str
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
 
     def credential_process(self) -> bytes: ...
 
@@ -124,3 +137,26 @@ class Owners(Protocol):
     def alive(self, owner: str) -> bool: ...
 
     def close(self) -> None: ...
+
+
+class RefusalLog(Protocol):
+    """Where refused attempts are recorded and clustered."""
+
+    def record(
+        self, refusal: Refusal, *, user: str, tool: str, source: str, invocation: Invocation | None, kind: str
+    ) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Collaborators:
+    """The parts of the control side that a runner or a reaper works with."""
+
+    names: Names
+    access: Access
+    gateway: Gateway
+    broker: Broker
+    executor: Executor
+    audit: Audit
+    refusals: RefusalLog
+    journal: Journal
+    owners: Owners

@@ -1,0 +1,287 @@
+"""The life of one invocation as one list of steps, each with what undoes it; whatever happens, all that began is undone.
+
+Order of doing: what is worth most is made last, so that a refusal leaves little to undo. Order of undoing: credentials
+first, since they are worth the most to whoever got hold of them; then the sandbox; then its session at the gateway.
+
+Trust zone: control side. Nothing here trusts a word of the sandbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from ringfence.catalog.model import Tool
+from ringfence.catalog.runtime import runtime_tools
+from ringfence.invocation import Invocation, Refusal, Status, Usage
+from ringfence.redaction import Redactor
+from ringfence.runner import executor as names
+from ringfence.runner.executor import Exit, Fit, Unit
+from ringfence.runner.ports import Collaborators, Entry, SandboxResult
+from ringfence.runner.progress import Progress, State, Watch
+from ringfence.runner.threads import in_thread
+
+# A result is posted just before the process ends, and the two travel different ways.
+ANSWER_GRACE_SECONDS = 2.0
+# A sandbox that floods the record with refusals of its own making is counted by the gateway, not written down whole.
+MAX_REPORTED_REFUSALS = 100
+# What a person is shown of one thing that the sandbox says.
+DETAIL_CHARACTERS = 500
+
+
+@dataclass(slots=True)
+class Work:
+    """One invocation on its way: what it was given, what was made for it, what came out."""
+
+    invocation: Invocation
+    tools: tuple[Tool, ...]
+    fit: Fit
+    max_usd: Decimal
+    owner: str
+    source: str = ""
+    watch: Watch | None = None
+    scopes: Mapping[str, Any] = field(default_factory=dict)
+    warm: bool = False
+    broker_secrets: Callable[[], Any] = tuple
+    secrets: set[str] = field(default_factory=set, repr=False)
+    credentials: dict[str, bytes] = field(default_factory=dict, repr=False)
+    token: str = field(default="", repr=False)
+    begun: list[Step] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    exit: Exit | None = None
+    answer: SandboxResult | None = None
+    stopped: Status | None = None
+    refusals: list[Refusal] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: Decimal = Decimal(0)
+    redactor: Redactor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.redactor = Redactor(lambda: {*self.secrets, *self.broker_secrets()})
+
+    @property
+    def id(self) -> str:
+        """The invocation's id."""
+        return self.invocation.id
+
+    def tell(self, step: str, state: State, detail: str = "") -> None:
+        """Shows the caller a step. A watcher that fails is not asked again: it must not stop the work."""
+        if self.watch is None:
+            return
+        shown = self.redactor.text(detail)[:DETAIL_CHARACTERS]
+        try:
+            self.watch(Progress(self.id, step, state, shown, datetime.now(UTC)))
+        except Exception:
+            self.watch = None
+
+
+Act = Callable[["Lifecycle", Work], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """name: as progress and audit show it; undone: place in the order of undoing."""
+
+    name: str
+    do: Act
+    undo: Act | None = None
+    undone: int = 0
+
+
+class Lifecycle:
+    """Does the steps of an invocation, and undoes those that began."""
+
+    def __init__(self, parts: Collaborators):
+        self.parts = parts
+
+    async def forward(self, work: Work) -> None:
+        """Every step in order. Raises what the first failing one raises."""
+        for step in STEPS:
+            work.begun.append(step)
+            work.tell(step.name, State.BEGIN)
+            try:
+                await step.do(self, work)
+            except BaseException as error:
+                work.tell(step.name, State.FAILED, str(error) or type(error).__name__)
+                raise
+            work.tell(step.name, State.DONE)
+
+    async def back(self, work: Work) -> None:
+        """Undoes what began, half-done steps included. A failure stops none of the others; all are in `work.failures`."""
+        for step in sorted((step for step in work.begun if step.undo), key=lambda step: step.undone):
+            work.tell(step.name, State.UNDOING)
+            try:
+                await step.undo(self, work)
+            except Exception as error:
+                text = work.redactor.text(f"{step.name}: {str(error) or type(error).__name__}")
+                work.failures.append(text)
+                work.tell(step.name, State.NOT_UNDONE, text)
+            else:
+                work.tell(step.name, State.UNDONE)
+
+    async def finish(self, work: Work) -> None:
+        """Forgets the invocation. One of which something is left stays in the journal, for the reaper."""
+        if not work.failures:
+            await in_thread(self.parts.journal.end, work.id)
+
+    async def _record(self, work: Work) -> None:
+        journal, invocation = self.parts.journal, work.invocation
+        if work.warm:
+            await in_thread(journal.bind, work.id, invocation.deadline)
+        else:
+            await in_thread(journal.begin, Entry(work.id, work.owner, invocation.deadline))
+        await self._audit(work, "invocation.started", tools=invocation.tools, deadline=invocation.deadline.isoformat())
+
+    async def _open(self, work: Work) -> None:
+        # A warm sandbox has its token already; the gateway keeps only its hash and gives none again.
+        token = await in_thread(self.parts.gateway.open, work.invocation, None, max_usd=work.max_usd)
+        if token:
+            work.token = token
+            work.secrets.add(token)
+
+    async def _close(self, work: Work) -> None:
+        gateway = self.parts.gateway
+        try:
+            work.stopped = await in_thread(gateway.stopped, work.id)
+            work.refusals += await in_thread(gateway.refusals, work.id)
+        finally:
+            work.usage, work.cost_usd = await in_thread(gateway.close, work.id)
+
+    async def _issue(self, work: Work) -> None:
+        async with asyncio.TaskGroup() as group:
+            for tool in work.tools:
+                if tool.grants:
+                    group.create_task(self._issue_one(work, tool))
+
+    async def _issue_one(self, work: Work, tool: Tool) -> None:
+        credential = await in_thread(self.parts.broker.issue, work.invocation, tool, work.scopes.get(tool.name))
+        work.secrets |= {credential.access_key_id, credential.secret_access_key, credential.session_token}
+        work.credentials[tool.name] = credential.credential_process()
+        await self._audit(work, "credential.issued", tool=tool.name, resource=credential.id)
+        work.tell("credentials", State.DETAIL, f"issued for {tool.name}")
+
+    async def _revoke(self, work: Work) -> None:
+        await in_thread(self.parts.broker.revoke, invocation_id=work.id)
+        for tool in work.credentials:
+            await self._audit(work, "credential.revoked", tool=tool)
+
+    async def _start(self, work: Work) -> None:
+        unit = unit_of(work, self.parts.names)
+
+        def report(text: str) -> None:
+            work.tell("sandbox", State.DETAIL, text)
+
+        if work.warm:
+            await self.parts.executor.bind(unit)
+            await in_thread(self.parts.gateway.assign, work.id, assignment_of(work, self.parts.names))
+        else:
+            await self.parts.executor.start(unit, report)
+        await self._audit(work, "sandbox.started", warm=work.warm, executor=self.parts.executor.name)
+
+    async def _remove(self, work: Work) -> None:
+        await self.parts.executor.remove(work.id)
+        await self._audit(work, "sandbox.removed")
+
+    async def _result(self, work: Work) -> None:
+        ended = asyncio.ensure_future(self.parts.executor.wait(work.id))
+        answered = asyncio.ensure_future(self.parts.gateway.result(work.id))
+        events = asyncio.create_task(self._events(work))
+        try:
+            await asyncio.wait({ended, answered}, return_when=asyncio.FIRST_COMPLETED)
+            if not answered.done():
+                await asyncio.wait({answered}, timeout=ANSWER_GRACE_SECONDS)
+            if answered.done():
+                work.answer = answered.result()
+            if work.answer is None:
+                work.exit = await ended
+        finally:
+            for task in (ended, answered, events):
+                task.cancel()
+            await asyncio.gather(ended, answered, events, return_exceptions=True)
+
+    async def _events(self, work: Work) -> None:
+        """Passes on what the sandbox says of itself. Losing it loses nothing that is relied on."""
+        recorded = 0
+        with contextlib.suppress(Exception):
+            async for event in self.parts.gateway.events(work.id):
+                text = json.dumps(dict(event.data), default=str, ensure_ascii=False)
+                work.tell("sandbox", State.EVENT, f"{event.type} {text}")
+                if event.type == "refusal" and recorded < MAX_REPORTED_REFUSALS:
+                    recorded += 1
+                    await self.refuse(work.invocation, _reported(event.data, work.redactor), work.source, "tool.refused")
+
+    async def refuse(self, invocation: Invocation, refusal: Refusal, source: str, kind: str = "access.refused") -> None:
+        """Records a refused attempt. Raises when it can't be recorded."""
+        await in_thread(
+            self.parts.refusals.record,
+            refusal,
+            user=invocation.user,
+            tool=refusal.subject,
+            source=source,
+            invocation=invocation,
+            kind=kind,
+        )
+
+    async def _audit(self, work: Work, kind: str, **fields: Any) -> None:
+        await in_thread(self.parts.audit.record, kind, work.invocation, **fields)
+
+
+STEPS: tuple[Step, ...] = (
+    Step("record", Lifecycle._record),
+    Step("session", Lifecycle._open, Lifecycle._close, undone=3),
+    Step("credentials", Lifecycle._issue, Lifecycle._revoke, undone=1),
+    Step("sandbox", Lifecycle._start, Lifecycle._remove, undone=2),
+    Step("result", Lifecycle._result),
+)
+
+
+def _reported(data: Mapping[str, Any], redactor: Redactor) -> Refusal:
+    """A refusal as the sandbox tells it: bounded and without secrets."""
+    code, subject, detail = (
+        redactor.text(str(data.get(key, "")))[:DETAIL_CHARACTERS] for key in ("code", "tool", "detail")
+    )
+    return Refusal(code or "unnamed", subject, detail)
+
+
+def unit_of(work: Work, environment: Any) -> Unit:
+    """The unit of a task. environment: the Names that its grants are rendered with."""
+    invocation = work.invocation
+    variables = {
+        names.TASK_PROMPT: invocation.prompt,
+        names.ALLOWED_TOOLS: ",".join(invocation.tools),
+        names.CREDENTIALS_TOKEN: work.token,
+        names.MODEL: invocation.model,
+        names.DEADLINE: invocation.deadline.isoformat(),
+        names.INVOCATION_ID: invocation.id,
+        names.TOOLS: json.dumps(runtime_tools(work.tools, environment, work.fit.ports)),
+        names.REGION: environment.region,
+    }
+    return Unit(
+        invocation_id=invocation.id,
+        owner=work.owner,
+        deadline=invocation.deadline,
+        tools=work.tools,
+        cpu_millis=work.fit.cpu_millis,
+        memory_mib=work.fit.memory_mib,
+        environment=variables,
+        credentials={f"{tool}.json": content for tool, content in work.credentials.items()},
+    )
+
+
+def assignment_of(work: Work, environment: Any) -> dict[str, Any]:
+    """What a waiting sandbox is handed at the gateway: task, tools, and the credentials of this invocation."""
+    return {
+        "prompt": work.invocation.prompt,
+        "tools": runtime_tools(work.tools, environment, work.fit.ports),
+        "credentials": {tool: json.loads(content) for tool, content in work.credentials.items()},
+        "deadline": work.invocation.deadline.isoformat(),
+        "model": work.invocation.model,
+        "invocation": work.id,
+        "region": environment.region,
+    }
