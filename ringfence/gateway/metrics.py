@@ -1,0 +1,109 @@
+"""What the gateway measures: live cost per conversation, tokens, durations, refusals.
+
+Through OpenTelemetry where its API is installed (names in `ringfence.telemetry_names`), and as plain counters in
+Prometheus' text form for the control side, on a listener of its own that no sandbox reaches.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from ringfence import telemetry_names as names
+from ringfence.gateway.ledger import Conversation
+from ringfence.gateway.money import NANO, to_usd
+from ringfence.gateway.prices import Tokens
+
+# The last changed conversations only: every name is a time series.
+_SHOWN = 100
+
+
+class Metrics:
+    """Counts in this process; methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: Counter[str] = Counter()
+        self._refusals: Counter[str] = Counter()
+        self._tokens: Counter[str] = Counter()
+        self._spent = 0
+        self._instruments = _instruments()
+
+    def call(self, provider: str, tokens: Tokens | None, cost: int, conversation_cost: int, seconds: float) -> None:
+        """One call has ended. tokens: None when its whole reservation was spent; cost, conversation_cost: nano-dollars,
+        of the call and of its conversation so far."""
+        outcome = names.OK if tokens else names.ERROR
+        with self._lock:
+            self._calls[outcome] += 1
+            self._spent += cost
+            if tokens:
+                self._tokens.update({"input": tokens.input, "output": tokens.output})
+        if not self._instruments:
+            return
+        common = {"gen_ai.provider.name": provider, "gen_ai.operation.name": "chat"}
+        self._instruments[names.CONVERSATION_COST.name].record(float(to_usd(conversation_cost)))
+        failed = {} if tokens else {names.ERROR_TYPE: names.OTHER}
+        self._instruments[names.MODEL_DURATION.name].record(seconds, common | failed)
+        for kind, count in (("input", tokens.input), ("output", tokens.output)) if tokens else ():
+            self._instruments[names.TOKEN_USAGE.name].record(count, common | {names.TOKEN_TYPE: kind})
+
+    def refused(self, code: str) -> None:
+        """A request was refused."""
+        with self._lock:
+            self._refusals[code] += 1
+        if self._instruments:
+            self._instruments[names.DECISIONS.name].add(1, {names.OUTCOME: names.REFUSED})
+
+    def text(self, conversations: list[Conversation]) -> str:
+        """Prometheus' text form, version 0.0.4."""
+        with self._lock:
+            lines = [
+                *_family("ringfence_gateway_calls_total", "counter", "outcome", self._calls),
+                *_family("ringfence_gateway_refusals_total", "counter", "code", self._refusals),
+                *_family("ringfence_gateway_tokens_total", "counter", "type", self._tokens),
+                "# TYPE ringfence_gateway_cost_usd_total counter",
+                f"ringfence_gateway_cost_usd_total {self._spent / NANO:.9f}",
+            ]
+        for name, field in (("spent", "spent_usd"), ("reserved", "reserved_usd"), ("cap", "cap_usd")):
+            lines.append(f"# TYPE ringfence_conversation_{name}_usd gauge")
+            lines += [
+                f'ringfence_conversation_{name}_usd{{conversation="{_escaped(entry.id)}"}} {getattr(entry, field)}'
+                for entry in conversations
+            ]
+        return "\n".join(lines) + "\n"
+
+
+def _family(name: str, kind: str, label: str, counts: Counter[str]) -> list[str]:
+    return [f"# TYPE {name} {kind}", *(f'{name}{{{label}="{value}"}} {n}' for value, n in sorted(counts.items()))]
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _instruments() -> dict[str, Any]:
+    """OpenTelemetry's instruments by name; none where its API isn't installed."""
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.metrics") is None:
+        return {}
+    meter = import_module("opentelemetry.metrics").get_meter("ringfence.gateway")
+    histograms = (names.CONVERSATION_COST, names.MODEL_DURATION, names.TOKEN_USAGE)
+    made = {metric.name: meter.create_histogram(metric.name, metric.unit) for metric in histograms}
+    return made | {names.DECISIONS.name: meter.create_counter(names.DECISIONS.name, names.DECISIONS.unit)}
+
+
+def metrics_application(gateway: Any) -> Starlette:
+    """An ASGI application with `GET /metrics` alone, for the control side's own listener. gateway: a `Gateway`."""
+
+    def metrics(_request: Request) -> PlainTextResponse:
+        text = gateway.metrics.text(gateway.conversations(_SHOWN))
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+    return Starlette(routes=[Route("/metrics", metrics)])
