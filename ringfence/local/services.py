@@ -11,6 +11,7 @@ from typing import Any
 
 from ringfence.errors import RingfenceError
 from ringfence.local import control_plane, target
+from ringfence.local.operator_key import operator_key
 from ringfence.local.providers.base import ProviderError
 from ringfence.local.providers.kubernetes_client import Access, Client
 from ringfence.local.state import Home
@@ -35,7 +36,8 @@ Report = Callable[[str], None]
 def _ask(home: Home, path: str, method: str = "GET") -> dict[str, Any]:
     """The AWS server's answer to one of its own paths. Raises OSError or ValueError."""
     url = target.endpoint(home.kept_ports()) + path
-    request = urllib.request.Request(url, method=method)  # noqa: S310 - a loopback address
+    headers = {"Authorization": f"Bearer {operator_key(home).secret_access_key}"}
+    request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310 - a loopback address
     # Without the proxies of the caller's environment: they don't lead to this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=ANSWER_S) as answer:

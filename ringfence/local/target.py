@@ -8,14 +8,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from ringfence.local.operator_key import operator_key
 from ringfence.local.state import Home, write_atomic
 from ringfence.local.toolchain.model import Tools
 
 # Packages whose types the embedded target serves; each has ringfence/local/providers/<name>.
 PROVIDERS = ("aws", "kubernetes", "random")
-# The embedded AWS server checks no credentials; these are no secret. The account id is the one that moto uses.
-AWS_ACCESS_KEY_ID = "ringfence-embedded"
-AWS_SECRET_ACCESS_KEY = "ringfence-embedded"  # noqa: S105
 AWS_REGION = "us-east-1"
 # Variables of the caller that could point the engine or a provider at a real account, cluster or backend.
 DROPPED_PREFIXES = ("AWS_", "PULUMI_", "KUBE", "VAULT_")
@@ -28,14 +26,15 @@ def endpoint(ports: Mapping[str, int]) -> str:
 
 def variables(home: Home) -> dict[str, str]:
     """What tells pulumi, AWS clients and kubectl to use the embedded target; PATH apart."""
+    key = operator_key(home)
     return {
-        "AWS_ACCESS_KEY_ID": AWS_ACCESS_KEY_ID,
+        "AWS_ACCESS_KEY_ID": key.access_key_id,
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_ENDPOINT_URL": endpoint(home.kept_ports()),
         "AWS_REGION": AWS_REGION,
         "AWS_DEFAULT_REGION": AWS_REGION,
-        "AWS_SECRET_ACCESS_KEY": AWS_SECRET_ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "KUBECONFIG": str(home.kubeconfig),
         "PULUMI_BACKEND_URL": f"file://{home.backend}",

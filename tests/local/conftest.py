@@ -11,12 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from ringfence.local import operator_key
+from ringfence.local.state import write_atomic
+
 ServerStarter = Callable[..., AbstractContextManager[str]]
 
 
 @contextmanager
 def _running(home: Path, *arguments: str) -> Iterator[str]:
     """A real server process on a free port, for as long as the block runs; yields its endpoint."""
+    # The key that the tests' clients sign with.
+    write_atomic(home / operator_key.FILE, json.dumps({"accessKeyId": "test", "secretAccessKey": "test"}))
     command = [sys.executable, "-m", "ringfence.local.aws_server", "--port", "0", "--home", str(home), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from ringfence.local import services
+from ringfence.local.operator_key import operator_key
 from ringfence.local.state import Home
 from ringfence.local.supervise import MARK, Child
 
@@ -82,8 +83,9 @@ class Trial:
 
     def client(self, service: str) -> Any:
         endpoint = f"http://127.0.0.1:{self.home.kept_ports()['aws']}"
-        keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
-        return boto3.client(service, endpoint_url=endpoint, **keys)
+        key = operator_key(self.home)
+        keys = {"aws_access_key_id": key.access_key_id, "aws_secret_access_key": key.secret_access_key}
+        return boto3.client(service, endpoint_url=endpoint, region_name="us-east-1", **keys)
 
     def roles(self) -> list[str]:
         listed = self.client("iam").list_roles()["Roles"]

@@ -17,6 +17,8 @@ from click.testing import CliRunner
 
 from ringfence.catalog.model import Catalog
 from ringfence.errors import InputError
+from ringfence.local import operator_key
+from ringfence.local.state import write_atomic
 from ringfence.names import Names
 from ringfence.review import live, lockfile, updating
 from ringfence.review.commands import drift
@@ -66,6 +68,7 @@ class Account:
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     home = tmp_path_factory.mktemp("account")
+    write_atomic(home / operator_key.FILE, json.dumps({"accessKeyId": "test", "secretAccessKey": "test"}))
     command = [sys.executable, "-m", "ringfence.local.aws_server", "--port", "0", "--home", str(home)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

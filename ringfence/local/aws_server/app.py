@@ -1,7 +1,8 @@
-"""The WSGI application: guard, identify, gates, remembered creations, then the recorded layer or moto."""
+"""The WSGI application: guard, identify, authorize, remembered creations, then the recorded layer or moto."""
 
 from __future__ import annotations
 
+import hmac
 import os
 import threading
 import time
@@ -18,20 +19,24 @@ from moto.core.exceptions import ServiceException
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.exceptions import HTTPException
 
+from ringfence.local.aws_server.authorization import Authorization
 from ringfence.local.aws_server.coverage import emulated
 from ringfence.local.aws_server.creations import CREATE_HEADER, Creations
 from ringfence.local.aws_server.guard import Refused, admit
 from ringfence.local.aws_server.inventory import Inventory
 from ringfence.local.aws_server.journal import Journal
 from ringfence.local.aws_server.recorded.registry import amendment, handler, report
-from ringfence.local.aws_server.recorded.store import PASS, Context, Store, new_uuid
+from ringfence.local.aws_server.recorded.store import PASS, Context, Store, new_uuid, now
 from ringfence.local.aws_server.validation import problems
 from ringfence.local.aws_server.wire import ApiError, Call, Reply, Unidentified, identify, refusal, serialize
+from ringfence.local.operator_key import OperatorKey
 
 # A gate sees each identified call before anything acts on it, and answers it itself or lets it pass with None.
 Gate = Callable[[Call], Reply | None]
 # Calls that wait inside moto by design; holding the lock meanwhile would stop everybody else.
 _WAITING = frozenset({("sqs", "ReceiveMessage")})
+# Own paths that anybody may ask. Sandboxes reach the server through a relay, so the others are the operator's.
+_OPEN = frozenset({"/ringfence/health"})
 
 
 class Application:
@@ -41,14 +46,24 @@ class Application:
     lock serialises everything that reads or changes the account's state.
     """
 
-    def __init__(self, account: str, journal: Journal, gates: Sequence[Gate] = ()):
+    def __init__(
+        self,
+        account: str,
+        journal: Journal,
+        operator: OperatorKey,
+        gates: Sequence[Gate] = (),
+        clock: Callable[[], datetime] = now,
+    ):
+        """operator: the one long-lived key that is taken; clock: what sessions' times and conditions go by."""
         self.account = account
         self.boot_id = new_uuid()
         self.started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._journal = journal
-        self._gates = tuple(gates)
+        self._operator = operator
         self._lock = threading.RLock()
         self._store = Store()
+        self._authorize = Authorization(operator, self._store, clock)
+        self._gates: tuple[Gate, ...] = (self._authorize, *gates)
         self._creations = Creations()
         self._inventory = Inventory(account)
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -89,10 +104,11 @@ class Application:
 
     def _answer(self, call: Call) -> tuple[str, Reply]:
         """Which layer answered a call, and how."""
-        for gate in self._gates:
-            refused = gate(call)
-            if refused is not None:
-                return "gate", refused
+        with self._lock:
+            for gate in self._gates:
+                refused = gate(call)
+                if refused is not None:
+                    return "gate", refused
         if call.header(CREATE_HEADER):
             layers: list[str] = []
 
@@ -165,7 +181,13 @@ class Application:
         if route is None:
             known = ", ".join(f"{method} {path}" for method, path in self._routes)
             return Reply.json(404, {"message": f"no such path; there are {known}"})
+        if path not in _OPEN and not self._is_operator(environ):
+            return Reply.json(403, {"message": "send `Authorization: Bearer` with the operator's secret key"})
         return route(environ)
+
+    def _is_operator(self, environ: dict[str, Any]) -> bool:
+        given = str(environ.get("HTTP_AUTHORIZATION", "")).encode("utf-8", "replace")
+        return hmac.compare_digest(given, f"Bearer {self._operator.secret_access_key}".encode())
 
     def _health(self, _environ: dict[str, Any]) -> Reply:
         about = {"boot_id": self.boot_id, "started_at": self.started_at, "moto_version": moto_version, "pid": os.getpid()}
@@ -188,6 +210,7 @@ class Application:
             self._inventory.reset()
             self._store.clear()
             self._creations.clear()
+            self._authorize.forget()
         return Reply.json(200, {"status": "reset"})
 
 

@@ -1,7 +1,7 @@
 """Bucket policies are stored and shown, not enforced: moto would read a Deny and leave out its conditions.
 
-With "deny plain text" and "deny old TLS" on every bucket, moto's own check refuses every request. Like all of IAM here,
-a decision is left to who can make one.
+With "deny plain text" and "deny old TLS" on every bucket, moto's own check refuses every request. What sessions may do
+is decided in `authorization`.
 """
 
 from __future__ import annotations

@@ -7,8 +7,11 @@ from typing import Any
 
 # 64 MiB: an S3 part of the default multipart size is 8 MiB; a Lambda zip is at most 50 MB by API.
 MAX_BODY = 64 * 1024 * 1024
-# A browser page that rebinds its own domain to 127.0.0.1 still sends its domain as Host.
-_LOOPBACK_HOST = re.compile(r"^(([a-z0-9][a-z0-9.-]*\.)?localhost|127\.0\.0\.1|\[::1\])(:\d+)?$", re.IGNORECASE)
+# A browser page that rebinds its own domain to 127.0.0.1 still sends its domain as Host. An address can't be rebound;
+# sandboxes use the one that their relay listens on.
+_LOOPBACK_HOST = re.compile(
+    r"^(([a-z0-9][a-z0-9.-]*\.)?localhost|\d{1,3}(\.\d{1,3}){3}|\[::1\])(:\d+)?$", re.IGNORECASE
+)
 _AWS_HOST = re.compile(r"^[a-z0-9][a-z0-9.-]*\.amazonaws\.com(\.cn)?(:\d+)?$", re.IGNORECASE)
 # S3's virtual addressing below a loopback address that resolvers answer for any name, e.g. bucket.127.0.0.1:4566.
 _VIRTUAL_LOOPBACK = re.compile(r"^[a-z0-9][a-z0-9.-]*\.127\.0\.0\.1(:\d+)?$", re.IGNORECASE)
@@ -28,7 +31,7 @@ def admit(environ: dict[str, Any]) -> bytes:
     """The whole request body of an admissible request; raises `Refused` for any other."""
     host = str(environ.get("HTTP_HOST", ""))
     if not any(pattern.match(host) for pattern in (_LOOPBACK_HOST, _AWS_HOST, _VIRTUAL_LOOPBACK)):
-        raise Refused(403, "ForbiddenHost", f"Host '{host[:100]}' is neither loopback nor an AWS endpoint's name.")
+        raise Refused(403, "ForbiddenHost", f"Host '{host[:100]}' is neither an address, localhost nor an AWS endpoint's name.")
     if environ.get("HTTP_ORIGIN") or environ.get("HTTP_SEC_FETCH_SITE"):
         raise Refused(403, "ForbiddenOrigin", "Requests from web pages are refused.")
     path = str(environ.get("PATH_INFO", ""))

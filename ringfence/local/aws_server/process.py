@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ringfence.local.operator_key import OperatorKey, operator_key
+from ringfence.local.state import Home
+
 if TYPE_CHECKING:
     from ringfence.local.aws_server.server import LoopbackServer
 
@@ -42,18 +45,20 @@ def main(port: int, home: Path, account: str, parent: int) -> None:
         raise click.BadParameter("twelve digits are expected", param_hint="--account")
     for name in _FOREIGN:
         os.environ.pop(name, None)
+    operator = operator_key(Home.of(home))
     os.environ.update(
         MOTO_ACCOUNT_ID=account,
         MOTO_DISABLE_GLOBAL_CORS="true",
         # Roles attach policies that AWS manages; without this there are none.
         MOTO_IAM_LOAD_MANAGED_POLICIES="true",
-        AWS_ACCESS_KEY_ID="embedded",
-        AWS_SECRET_ACCESS_KEY="embedded",  # noqa: S106 - moto's internal clients want some value; none is checked
+        # moto's internal clients, which call this very server, act for the operator.
+        AWS_ACCESS_KEY_ID=operator.access_key_id,
+        AWS_SECRET_ACCESS_KEY=operator.secret_access_key,
         AWS_EC2_METADATA_DISABLED="true",
     )
     # moto warns about error codes that a service's model doesn't list, such as our own NotImplemented.
     warnings.filterwarnings("ignore", module=r"moto\.")
-    server = _server(port, home, account)
+    server = _server(port, home, account, operator)
     signal.signal(signal.SIGTERM, _stopper(server))
     signal.signal(signal.SIGINT, _stopper(server))
     if parent:
@@ -69,7 +74,7 @@ def main(port: int, home: Path, account: str, parent: int) -> None:
     os._exit(0)
 
 
-def _server(port: int, home: Path, account: str) -> LoopbackServer:
+def _server(port: int, home: Path, account: str, operator: OperatorKey) -> LoopbackServer:
     """A listening server. Imported here: the environment must be set before moto is."""
     from ringfence.local.aws_server.app import Application
     from ringfence.local.aws_server.bucket_policies import leave_undecided
@@ -78,7 +83,7 @@ def _server(port: int, home: Path, account: str) -> LoopbackServer:
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     leave_undecided()
-    server = LoopbackServer(port, Application(account, Journal(home / "logs")))
+    server = LoopbackServer(port, Application(account, Journal(home / "logs"), operator))
     # moto calls itself over HTTP for some integrations.
     os.environ["MOTO_PORT"] = str(server.port)
     return server

@@ -41,7 +41,7 @@ _SCOPE = re.compile(r"Credential=([^/,\s]+)/(\d{8})/([^/,\s]+)/([^/,\s]+)/aws4_r
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Who signed, for which region and signing name. Signatures are not checked: any key is accepted."""
+    """Who says to have signed, for which region and signing name. `authorization` checks it."""
 
     access_key: str
     region: str

@@ -9,11 +9,14 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
+from urllib.request import Request, urlopen
 
 import boto3
 import pytest
 
+from ringfence.local import operator_key
 from ringfence.local.providers.aws.backend import AwsBackend
+from ringfence.local.state import write_atomic
 from tests.local.aws_provider.life_cycle import World
 
 REGION = "us-east-1"
@@ -23,12 +26,25 @@ REGION = "us-east-1"
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a running embedded AWS server."""
     home = tmp_path_factory.mktemp("aws")
+    write_atomic(home / operator_key.FILE, json.dumps({"accessKeyId": "embedded", "secretAccessKey": "embedded"}))
     command = [sys.executable, "-m", "ringfence.local.aws_server", "--port", "0", "--home", str(home)]
     server = subprocess.Popen([*command, "--parent", str(os.getpid())], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     yield json.loads(server.stdout.readline())["endpoint"]
     server.terminate()
     server.wait(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def inventory(endpoint: str) -> Callable[[], Any]:
+    """What is left in the account, as the operator sees it."""
+
+    def left() -> Any:
+        request = Request(f"{endpoint}/ringfence/inventory", headers={"Authorization": "Bearer embedded"})
+        with urlopen(request, timeout=30) as answer:
+            return json.load(answer)["left"]
+
+    return left
 
 
 @pytest.fixture(scope="session")

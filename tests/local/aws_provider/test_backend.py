@@ -8,7 +8,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import Mock
-from urllib.request import urlopen
 
 import pytest
 from botocore.exceptions import ClientError
@@ -334,11 +333,10 @@ def test_an_import_reads_everything_that_was_declared(world: World) -> None:
     assert world.backend.read(network.type, network.urn, network.id, {}, {}).inputs == network.inputs
 
 
-def test_nothing_is_left_after_all_of_it(world: World, endpoint: str) -> None:
+def test_nothing_is_left_after_all_of_it(world: World, inventory: Any) -> None:
     role(world)
     vpc(world)
     world.clear()
-    with urlopen(f"{endpoint}/ringfence/inventory", timeout=30) as answer:
-        left = json.load(answer)["left"]
+    left = inventory()
     assert "iam" not in left
     assert "VPC" not in left.get("ec2", {})

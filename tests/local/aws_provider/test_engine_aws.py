@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
 
@@ -59,7 +58,9 @@ def _names(result: Any, op: str) -> set[str]:
     return {step.name for step in result.changed_steps if step.op == op}
 
 
-def test_an_aws_stack_lives_drifts_and_goes(engine_factory: Any, endpoint: str, client: Callable[[str], Any]) -> None:
+def test_an_aws_stack_lives_drifts_and_goes(
+    engine_factory: Any, endpoint: str, inventory: Callable[[], Any], client: Callable[[str], Any]
+) -> None:
     environment = {"AWS_ENDPOINT_URL": endpoint}
     engine = engine_factory(PROGRAM, extra_env=environment)
     preview = engine.preview()
@@ -92,8 +93,7 @@ def test_an_aws_stack_lives_drifts_and_goes(engine_factory: Any, endpoint: str, 
     engine.config["trial:cidr"] = "10.0.0.0/8"
     assert _names(engine.preview(), "replace") == {"network", "closed", "sandbox"}
     engine.destroy().check()
-    with urlopen(f"{endpoint}/ringfence/inventory", timeout=30) as answer:
-        left = json.dumps(json.load(answer)["left"])
+    left = json.dumps(inventory())
     assert "engine-" not in left
 
 

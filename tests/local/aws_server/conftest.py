@@ -11,7 +11,10 @@ from urllib.parse import urlsplit
 
 import boto3
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -70,16 +73,24 @@ class Aws:
 
     def call(self, service: str, target: str, body: Any, version: str = "1.1", **headers: str) -> Answer:
         """One JSON-protocol API call as it is on the wire, with anything in it."""
-        signed = {
-            "Authorization": f"AWS4-HMAC-SHA256 Credential=test/20260101/{REGION}/{service}/aws4_request, Signature=0",
-            "Content-Type": f"application/x-amz-json-{version}",
-            "X-Amz-Target": target,
-        }
-        return self.send("POST", "/", json.dumps(body).encode(), signed | headers)
+        named = {"Content-Type": f"application/x-amz-json-{version}", "X-Amz-Target": target}
+        return self.signed(service, "POST", "/", json.dumps(body).encode(), named | headers)
+
+    def signed(
+        self, service: str, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One plain HTTP request with the operator's signature."""
+        request = AWSRequest(method, self.endpoint + path, dict(headers or {}), body)
+        SigV4Auth(Credentials("test", "test"), service, REGION).add_auth(request)
+        return self.send(method, path, body, dict(request.headers))
+
+    def control(self, method: str, path: str) -> Answer:
+        """A request to the server's own paths, as the operator."""
+        return self.send(method, path, headers={"Authorization": "Bearer test"})
 
     def own(self, path: str) -> Any:
         """What `GET /ringfence/<path>` says."""
-        answer = self.send("GET", f"/ringfence/{path}")
+        answer = self.control("GET", f"/ringfence/{path}")
         assert answer.status == 200, answer
         return answer.json
 

@@ -115,7 +115,7 @@ def test_secrets_are_not_listed(aws: Any) -> None:
     iam = aws.client("iam", create=f"{urn};hash;")
     iam.create_user(UserName="someone")
     key = iam.create_access_key(UserName="someone")["AccessKey"]
-    shown = aws.send("GET", f"/ringfence/creations?urn={urn}").body.decode()
+    shown = aws.control("GET", f"/ringfence/creations?urn={urn}").body.decode()
     assert key["AccessKeyId"] in shown
     assert key["SecretAccessKey"] not in shown
     assert "do-not-show" not in shown

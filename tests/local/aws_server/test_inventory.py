@@ -161,7 +161,7 @@ def test_a_reset_empties_the_account(own: Any) -> None:
     own.client("ec2").create_vpc(CidrBlock="10.0.0.0/16")
     own.client("accessanalyzer").create_analyzer(analyzerName="a", type="ACCOUNT")
     assert own.own("inventory")["count"] > 0
-    assert own.send("POST", "/ringfence/reset").status == 200
+    assert own.control("POST", "/ringfence/reset").status == 200
     touch_everything(own)
     assert own.own("inventory")["count"] == 0
     assert len(own.client("ec2").describe_vpcs()["Vpcs"]) == 1

@@ -15,11 +15,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from werkzeug.test import Client
 
+from ringfence.local import operator_key
 from ringfence.local.aws_server.app import Application
 from ringfence.local.aws_server.journal import Journal
 from ringfence.local.aws_server.wire import Call, Reply, refusal
+from ringfence.local.operator_key import OperatorKey
+from ringfence.local.state import write_atomic
 
 COMMAND = [sys.executable, "-m", "ringfence.local.aws_server"]
 
@@ -58,6 +64,7 @@ def test_bad_arguments_are_told_in_a_sentence(arguments: list[str], tmp_path: Pa
 
 
 def start(home: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
+    write_atomic(home / operator_key.FILE, json.dumps({"accessKeyId": "test", "secretAccessKey": "test"}))
     process = subprocess.Popen([*COMMAND, "--port", "0", "--home", str(home), *arguments], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     return process, json.loads(process.stdout.readline())["endpoint"]
@@ -85,7 +92,8 @@ def test_the_log_names_calls_and_holds_no_values(
     with start_aws_server(tmp_path) as endpoint:
         aws = connect(endpoint)
         aws.client("secretsmanager").create_secret(Name="s", SecretString="the-secret-value")
-        signed = aws.client("s3").generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"})
+        presign = aws.client("s3").generate_presigned_url
+        signed = presign("get_object", Params={"Bucket": "b", "Key": "k"})
         aws.send("GET", signed.removeprefix(endpoint))
     path = tmp_path / "logs" / "aws-server.jsonl"
     text = path.read_text()
@@ -100,9 +108,8 @@ def test_the_log_names_calls_and_holds_no_values(
 
 
 def test_a_failure_is_one_clean_error_and_the_server_goes_on(aws: Any) -> None:
-    scope = {"Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/sns/aws4_request, Signature=0"}
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    answer = aws.send("POST", "/", b"Action=Publish&TopicArn=x", scope | form)
+    answer = aws.signed("sns", "POST", "/", b"Action=Publish&TopicArn=x", form)
     assert answer.status >= 400
     assert b"Traceback" not in answer.body
     assert aws.own("health")["boot_id"]
@@ -116,14 +123,18 @@ def test_a_gate_sees_each_call_before_anything_acts_on_it(tmp_path: Path) -> Non
         seen.append((call.service, call.name, call.scope.access_key if call.scope else ""))
         return refusal(call, 403, "AccessDenied", "not for you") if call.name == "CreateAnalyzer" else None
 
-    client = Client(Application("123456789012", Journal(tmp_path), gates=[gate]))
-    scope = "AWS4-HMAC-SHA256 Credential=ASIA1/20260101/us-east-1/access-analyzer/aws4_request, Signature=0"
-    headers = {"Authorization": scope, "Content-Type": "application/json", "Host": "localhost"}
-    refused = client.put("/analyzer", json={"analyzerName": "a", "type": "ACCOUNT"}, headers=headers)
-    listed = client.get("/analyzer", headers=headers)
+    client = Client(Application("123456789012", Journal(tmp_path), OperatorKey("op", "secret"), [gate]))
+
+    def signed(method: str, body: bytes) -> Any:
+        request = AWSRequest(method, "http://localhost/analyzer", {"Content-Type": "application/json"}, body)
+        SigV4Auth(Credentials("op", "secret"), "access-analyzer", "us-east-1").add_auth(request)
+        return client.open("/analyzer", method=method, data=body, headers=dict(request.headers))
+
+    refused = signed("PUT", b'{"analyzerName": "a", "type": "ACCOUNT"}')
+    listed = signed("GET", b"")
     assert (refused.status_code, listed.status_code) == (403, 200)
     assert listed.json == {"analyzers": []}
-    assert seen == [("accessanalyzer", "CreateAnalyzer", "ASIA1"), ("accessanalyzer", "ListAnalyzers", "ASIA1")]
+    assert seen == [("accessanalyzer", "CreateAnalyzer", "op"), ("accessanalyzer", "ListAnalyzers", "op")]
 
 
 def test_a_request_under_way_is_answered_before_the_end(connect: Callable[[str], Any], tmp_path: Path) -> None:

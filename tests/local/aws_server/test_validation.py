@@ -75,8 +75,7 @@ def test_nested_members_are_checked_too(aws: Any) -> None:
 
 
 def rest(aws: Any, method: str, path: str, body: bytes) -> Any:
-    scope = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/eks/aws4_request, Signature=0"
-    return aws.send(method, path, body, {"Authorization": scope, "Content-Type": "application/json"})
+    return aws.signed("eks", method, path, body, {"Content-Type": "application/json"})
 
 
 @pytest.mark.parametrize(
@@ -98,11 +97,10 @@ def test_rest_requests_are_checked_in_path_query_and_body(aws: Any, body: bytes,
 
 
 def test_form_requests_are_checked_for_unknown_members(aws: Any) -> None:
-    scope = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/ec2/aws4_request, Signature=0"
     form = b"Action=ModifyVpcBlockPublicAccessOptions&Version=2016-11-15&InternetGatewayBlockMode=off"
-    headers = {"Authorization": scope, "Content-Type": "application/x-www-form-urlencoded"}
-    assert aws.send("POST", "/", form, headers).status == 200
-    answer = aws.send("POST", "/", form + b"&Surprise=1", headers)
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert aws.signed("ec2", "POST", "/", form, headers).status == 200
+    answer = aws.signed("ec2", "POST", "/", form + b"&Surprise=1", headers)
     assert answer.status == 400
     assert b"Surprise: unknown member" in answer.body
 

@@ -32,7 +32,11 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 # What moto keeps and shows but doesn't act on, though a reader might think so.
 REMARKS: dict[str, tuple[str, ...]] = {
-    "iam": ("Policies are stored and shown; no request is authorized by them.",),
+    "iam": (
+        "Requests of sessions are decided by our own evaluator (role, boundary, session policy), not by AWS's; what it "
+        "has no mapping for is denied.",
+        "The operator's key may do everything; only AssumeRole is decided for it, by the role's trust policy.",
+    ),
     "kms": ("Key policies are stored and shown; no request is authorized by them.",),
     "s3": ("Bucket policies are stored and shown; no request is authorized by them.",),
 }
