@@ -111,6 +111,45 @@ class Limits(StrictModel):
     calls_per_minute: Annotated[int, pydantic.Field(ge=1, le=10_000)] = 60
 
 
+class Argument(StrictModel):
+    """What one argument of a tool's calls may be; checked before a call is made. Keys of `Tool.arguments` are the
+    arguments' names. Buckets, tables, recipients and hosts follow from grants and domains and need no rule here."""
+
+    pattern: Annotated[str, pydantic.Field(min_length=1, max_length=500)] | None = pydantic.Field(
+        default=None, description="regular expression (Python) that the whole value matches"
+    )
+    enum: Annotated[tuple[NonEmpty, ...], pydantic.Field(min_length=1, max_length=200)] | None = pydantic.Field(
+        default=None, description="the values themselves; they stay allowed after untrusted text was read"
+    )
+    max_length: Annotated[int, pydantic.Field(ge=1, le=1_000_000)] = pydantic.Field(
+        default=10_000, description="characters of each string in the argument"
+    )
+    content: bool = pydantic.Field(
+        default=False,
+        description="free text that selects nothing (a note, a question); anything else must be named by the user, a "
+        "trusted tool or the catalog once untrusted text was read",
+    )
+
+    @pydantic.field_validator("pattern")
+    @classmethod
+    def _pattern(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(f"{value!r} is not a regular expression: {error} | correct it") from None
+        return value
+
+    @pydantic.model_validator(mode="after")
+    def _content_selects_nothing(self) -> Argument:
+        if self.content and self.enum is not None:
+            raise ValueError("content with enum | an argument with a list of values selects something: leave content out")
+        return self
+
+
+ArgumentName = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a declaration stands: file relative to the catalog's parent, and 1-based line."""
@@ -132,6 +171,9 @@ class Tool(StrictModel):
     grants: tuple[Grant, ...] = ()
     egress: Egress = Egress()
     limits: Limits = Limits()
+    arguments: dict[ArgumentName, Argument] = pydantic.Field(
+        default_factory=dict, description="name of an argument of the tool's calls → what it may be"
+    )
     credential_ttl_seconds: Annotated[int, pydantic.Field(ge=60, le=MAX_CREDENTIAL_TTL_SECONDS)] = 300
     output: Literal["trusted", "untrusted"] = pydantic.Field(
         default="untrusted", description="untrusted output taints the conversation and can't widen what is allowed"

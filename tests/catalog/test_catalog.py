@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 import yaml
 
 from ringfence.catalog import load
+from ringfence.catalog.runtime import runtime_tools
 from ringfence.catalog.schema import SCHEMAS, rendered
 from ringfence.errors import InputError
+from ringfence.names import Names
 
 CATALOG = Path(__file__).parents[2] / "catalog"
 
@@ -134,3 +137,35 @@ def test_hostile_yaml_is_an_input_error(folder: Path, raw: bytes):
     (folder / "tools" / "web-fetch.yaml").write_bytes(raw)
     with pytest.raises(InputError):
         load(folder)
+
+
+BAD_ARGUMENTS = {
+    "a broken expression": ({"key": {"pattern": "["}}, "is not a regular expression"),
+    "free text that selects": ({"key": {"content": True, "enum": ["a"]}}, "leave content out"),
+    "a name that no argument has": ({"a b": {"maxLength": 5}}, "a b"),
+    "an unknown rule": ({"key": {"minLength": 5}}, "minLength"),
+    "no characters at all": ({"key": {"maxLength": 0}}, "maxLength"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARGUMENTS)
+def test_a_bad_rule_of_an_argument_is_refused_with_its_key(folder: Path, case: str):
+    rules, said = BAD_ARGUMENTS[case]
+    edit(folder, "web-fetch", lambda data: data.update(arguments=rules))
+    with pytest.raises(InputError) as caught:
+        load(folder)
+    assert "arguments" in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_a_sandbox_is_told_what_it_decides_by_and_no_more():
+    names = Names(prefix="acme", environment="dev", account_id="123456789012", region="eu-west-1")
+    reader, fetch = (load(CATALOG).tool(name) for name in ("s3-report-reader", "web-fetch"))
+    told = runtime_tools([reader, fetch], names, {"web-fetch": 15100})
+    assert json.loads(json.dumps(told)) == told
+    assert told[0]["grants"][0]["resources"] == ["arn:aws:s3:::example-reports-123456789012/published/*"]
+    assert told[0]["grants"][1]["conditions"] == {"StringLike": {"s3:prefix": ["published/*"]}}
+    assert told[0]["arguments"]["action"] == {"enum": ["list", "read"], "maxLength": 10000, "content": False}
+    assert (told[0]["port"], told[1]["port"]) == (None, 15100)
+    assert told[1]["egress"]["domains"] == ["en.wikipedia.org", "docs.python.org", "kubernetes.io"]
+    assert not {"owner", "justification", "reviewDate", "review_date"} & set(told[0])
