@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ringfence.local import bootstrap, target
 from ringfence.local.toolchain import golang, resolution
-from ringfence.local.toolchain.recipes import PARTS
+from ringfence.local.toolchain.recipes import ON_DEMAND, PARTS
 
 # The Python packages whose versions matter to what the embedded target does.
 PACKAGES = ("pulumi", "pulumi-policy", "pulumi-aws", "pulumi-kubernetes", "pulumi-random", "moto", "boto3")
@@ -65,9 +65,13 @@ def _go(cache: Path, needed_now: bool) -> Check:
 
 
 def _tools(cache: Path, environ: Mapping[str, str]) -> list[Check]:
-    tools, missing = resolution.find(cache=cache, environ=environ)
+    tools, missing = resolution.find([part.name for part in (*PARTS, *ON_DEMAND)], cache=cache, environ=environ)
     checks = []
-    for part in PARTS:
+    for part in (*PARTS, *ON_DEMAND):
+        if part in missing and part in ON_DEMAND:
+            detail = "`ringfence run` downloads or builds it when it first needs it"
+            checks += [Check(program, True, "", "not there yet", detail) for program in part.programs]
+            continue
         if part in missing:
             remedy = "`make up` downloads or builds it"
             checks += [Check(program, False, "", "", remedy=remedy) for program in part.programs]

@@ -29,6 +29,13 @@ def test_an_empty_cache_is_reported_with_what_is_missing_and_exit_code_1(tmp_pat
     assert not (tmp_path / "empty").exists()
 
 
+def test_what_only_sandboxes_need_is_shown_but_not_missing(tmp_path):
+    answer = run("--json", RINGFENCE_CACHE=str(tmp_path / "empty"), PATH="/usr/bin:/bin")
+    runsc = next(check for check in json.loads(answer.stdout) if check["name"] == "runsc")
+    assert (runsc["ok"], runsc["source"]) == (True, "not there yet")
+    assert "ringfence run" in runsc["detail"]
+
+
 def test_the_table_names_each_part_its_version_and_where_it_came_from(tools):
     answer = run()
     assert answer.returncode == 0, answer.stdout

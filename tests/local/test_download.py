@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import platform
@@ -11,7 +12,7 @@ import pytest
 
 from ringfence.local.toolchain import Source, download, resolution
 from ringfence.local.toolchain.progress import Progress
-from ringfence.local.toolchain.recipes import PARTS, Download, GoBuild, Part
+from ringfence.local.toolchain.recipes import ON_DEMAND, PARTS, Download, GoBuild, Part
 
 MACHINE = (((platform.system(), platform.machine()), ("os", "arch")),)
 
@@ -125,9 +126,67 @@ def test_only_https_is_asked():
         download._open("http://site/file", 1)
 
 
-@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
-def test_every_official_address_is_https_and_has_checksums_beside_it(part):
+@pytest.fixture
+def pinned(part):
+    """The part with a digest of its own and a folder of programs beside the program."""
+    good = archive(**{"tool": "program", "side/helper": "h", "other/x": "x"})
+    digests = (("arch", hashlib.sha512(good).hexdigest()),)
+    file = Download("https://site/tool-{os}-{arch}.tar.gz", "", MACHINE, strip="", pinned=digests, folders=("side",))
+    return dataclasses.replace(part, downloads=(file,)), good
+
+
+def test_a_file_with_the_pinned_digest_is_taken_with_the_folder_beside_it(site, pinned, tmp_path):
+    part, good = pinned
+    site["https://site/tool-os-arch.tar.gz"] = good
+    _, folder = fetch(part, tmp_path)
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) == ["side", "side/helper", "tool"]
+    assert (folder / "side" / "helper").stat().st_mode & 0o111
+
+
+def test_a_file_with_another_digest_than_the_pinned_one_is_refused(site, pinned, tmp_path):
+    site["https://site/tool-os-arch.tar.gz"] = archive(**{"tool": "changed", "side/helper": "h"})
+    with pytest.raises(download.Unavailable, match="checksum"):
+        fetch(pinned[0], tmp_path)
+    assert list((tmp_path / "bin").iterdir()) == []
+
+
+def test_a_file_that_lacks_the_folder_beside_the_program_is_refused(site, pinned, tmp_path):
+    part, _ = pinned
+    alone = archive(tool="program")
+    digests = (("arch", hashlib.sha512(alone).hexdigest()),)
+    part = dataclasses.replace(part, downloads=(dataclasses.replace(part.downloads[0], pinned=digests),))
+    site["https://site/tool-os-arch.tar.gz"] = alone
+    with pytest.raises(download.Unavailable, match="lacks side"):
+        fetch(part, tmp_path)
+
+
+def test_a_machine_without_a_pinned_digest_has_no_official_file(site, pinned, tmp_path):
+    part, good = pinned
+    site["https://site/tool-os-arch.tar.gz"] = good
+    part = dataclasses.replace(
+        part, downloads=(dataclasses.replace(part.downloads[0], pinned=(("other", "0" * 128),)),)
+    )
+    with pytest.raises(download.Unavailable, match="no digest"):
+        fetch(part, tmp_path)
+
+
+def test_the_folder_beside_a_program_is_in_its_manifest(site, pinned, tmp_path, monkeypatch):
+    part, good = pinned
+    site["https://site/tool-os-arch.tar.gz"] = good
+    monkeypatch.setattr(resolution, "PARTS", (part,))
+    tool = resolution.resolve(cache=tmp_path / "cache", report=lambda line: None)["tool"]
+    assert resolution.verify(part, tmp_path / "cache") == []
+    (tool.path.parent / "side" / "helper").write_text("x")
+    assert resolution.verify(part, tmp_path / "cache") == ["side/helper"]
+
+
+@pytest.mark.parametrize("part", [*PARTS, *ON_DEMAND], ids=lambda part: part.name)
+def test_every_official_address_is_https_and_has_checksums_beside_it_or_pinned(part):
     for entry in part.downloads:
         assert entry.url.startswith("https://")
+        if entry.pinned:
+            assert {digest for _, digest in entry.pinned if len(digest) == 128}
+            assert {names[1] for _, names in entry.platforms} == {machine for machine, _ in entry.pinned}
+            continue
         assert entry.checksums.startswith("https://")
         assert entry.url.split("/")[2] == entry.checksums.split("/")[2]

@@ -18,7 +18,7 @@ import pytest
 
 from ringfence.errors import InputError, RingfenceError
 from ringfence.local.toolchain import Source, golang, resolution
-from ringfence.local.toolchain.recipes import PARTS, GoBuild, OnPath, Part
+from ringfence.local.toolchain.recipes import ON_DEMAND, PARTS, GoBuild, OnPath, Part
 
 QUICK = 'package main\n\nfunc main() { println("hello") }\n'
 # Compiles for long enough to be interrupted.
@@ -233,7 +233,7 @@ def test_a_module_without_a_committed_checksum_is_refused(tmp_path, cache, monke
 
 
 def test_an_unknown_part_is_refused_with_the_known_ones(cache):
-    with pytest.raises(InputError, match=r"no such part(.|\n)*etcd, kubernetes, pulumi"):
+    with pytest.raises(InputError, match=r"no such part(.|\n)*etcd, kubernetes, pulumi, runsc"):
         resolution.resolve(["pulumy"], cache=cache)
 
 
@@ -304,6 +304,27 @@ def test_kubernetes_on_path_is_used_when_all_its_programs_are_of_the_pinned_mino
     assert len(resolution.find(["kubernetes"], cache=cache, environ=environ)[1]) == 1
 
 
+def test_what_only_sandboxes_need_is_not_obtained_unless_asked_for(part, cache, fake_go, tmp_path, monkeypatch):
+    other = part_of(tmp_path / "other", name="other")
+    monkeypatch.setattr(resolution, "ON_DEMAND", (other,))
+    assert set(resolve(cache).by_name) == {"tool"}
+    assert resolution.find(["other"], cache=cache)[1] == (other,)
+    assert set(resolution.resolve(["other"], cache=cache, report=lambda line: None).by_name) == {"other"}
+
+
+@pytest.mark.parametrize(
+    ("version", "beside", "found"),
+    [("20260914.0", True, True), ("20260914.0", False, False), ("20260901.0", True, False)],
+)
+def test_a_runsc_on_path_is_used_when_it_is_new_and_complete(tmp_path, cache, version, beside, found):
+    put(tmp_path / "bin", "runsc", f"runsc version release-{version}")
+    if beside:
+        (tmp_path / "bin" / "gvisor-bin").mkdir()
+    tools, missing = resolution.find(["runsc"], cache=cache, environ={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"})
+    assert [part.name for part in missing] == ([] if found else ["runsc"])
+    assert ("runsc" in tools.by_name) is found
+
+
 # Go
 
 
@@ -323,7 +344,7 @@ def test_go_from_pypi_is_used_when_path_has_none(tmp_path, cache, monkeypatch):
     assert (found.version, found.source, found.path) == ("1.27.3", Source.PYPI, go)
 
 
-@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
+@pytest.mark.parametrize("part", [*PARTS, *ON_DEMAND], ids=lambda part: part.name)
 def test_every_pinned_module_has_its_checksums_committed(part):
     for build in part.builds:
         sums = (build.directory / "go.sum").read_text()

@@ -45,19 +45,31 @@ def _digest(checksums: str, file_name: str) -> str:
     raise Unavailable(f"no published checksum for {file_name}")
 
 
+def _expected(download: Download, names: tuple[str, str], name: str) -> tuple[hashlib._Hash, str]:
+    """A fresh hash object and the digest that it must come to for the file `name`."""
+    system, machine = names
+    if download.pinned:
+        digests = dict(download.pinned)
+        if machine not in digests:
+            raise Unavailable(f"no digest of {name} is pinned for {machine}")
+        return hashlib.sha512(), digests[machine]
+    url = download.checksums.format(os=system, arch=machine)
+    with _open(url, ANSWER_S) as answer:
+        try:
+            return hashlib.sha256(), _digest(answer.read(CHUNK).decode("utf-8", "replace"), name)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(f"{url}: {error}") from None
+
+
 def _fetch(download: Download, names: tuple[str, str], folder: Path, task: Task) -> Path:
     system, machine = names
     url = download.url.format(os=system, arch=machine)
     name = url.rsplit("/", 1)[1]
-    with _open(download.checksums.format(os=system, arch=machine), ANSWER_S) as answer:
-        try:
-            expected = _digest(answer.read(CHUNK).decode("utf-8", "replace"), name)
-        except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(f"{url}: {error}") from None
+    digest, expected = _expected(download, names, name)
     path = folder / name
-    digest = hashlib.sha256()
     received = 0
-    with _open(url, STALL_S) as answer, path.open("wb") as file:
+    # A pinned digest leaves no small file to ask for first: the file itself has to answer in that time.
+    with _open(url, ANSWER_S if download.pinned else STALL_S) as answer, path.open("wb") as file:
         try:
             while chunk := answer.read(CHUNK):
                 file.write(chunk)
@@ -67,19 +79,21 @@ def _fetch(download: Download, names: tuple[str, str], folder: Path, task: Task)
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"{url}: {error}") from None
     if digest.hexdigest() != expected:
-        raise Unavailable(f"{url}: checksum {digest.hexdigest()}, published {expected}")
+        raise Unavailable(f"{url}: checksum {digest.hexdigest()}, expected {expected}")
     return path
 
 
-def _unpack(archive: Path, strip: str, destination: Path) -> None:
-    """Takes the programs of `strip`, without subfolders, out of the archive."""
+def _unpack(archive: Path, strip: str, destination: Path, folders: tuple[str, ...] = ()) -> None:
+    """Takes the programs of `strip`, and of `folders` directly below it, out of the archive."""
+    wanted = {strip: destination} | {f"{strip}/{name}".lstrip("/"): destination / name for name in folders}
     with tarfile.open(archive) as tar:
         for member in tar:
             folder, _, name = member.name.removeprefix("./").rpartition("/")
-            if member.isfile() and folder == strip and (source := tar.extractfile(member)):
-                with source, (destination / name).open("wb") as file:
+            if member.isfile() and folder in wanted and (source := tar.extractfile(member)):
+                wanted[folder].mkdir(exist_ok=True)
+                with source, (wanted[folder] / name).open("wb") as file:
                     shutil.copyfileobj(source, file)
-                (destination / name).chmod(0o755)
+                (wanted[folder] / name).chmod(0o755)
 
 
 def fetch(part: Part, destination: Path, scratch: Path, task: Task) -> str:
@@ -95,8 +109,9 @@ def fetch(part: Part, destination: Path, scratch: Path, task: Task) -> str:
             shutil.move(path, destination / path.name)
             (destination / path.name).chmod(0o755)
         else:
-            _unpack(path, download.strip.format(os=names[0], arch=names[1]), destination)
+            _unpack(path, download.strip.format(os=names[0], arch=names[1]), destination, download.folders)
     missing = [program for program in part.programs if not (destination / program).is_file()]
+    missing += [name for download in part.downloads for name in download.folders if not (destination / name).is_dir()]
     if missing:
         raise Unavailable(f"the official file lacks {', '.join(missing)}")
     return part.downloads[0].url.split("/")[2]

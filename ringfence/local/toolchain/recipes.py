@@ -6,6 +6,9 @@ Pins and their reasons:
   and that host then runs the program instead of the pack.
 - The two need separate go.mod files: they are two versions of one module.
 - Kubernetes v1.36.3 is the version that the cluster component deploys.
+- runsc from modules is the newest snapshot of gVisor's Go branch that can be fetched whole and runs as one file: from
+  release-20260914.0 on, runsc needs the folder gvisor-bin beside itself, which only the official file has. That file is
+  the release that nodes install, with the same pinned digest.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from ringfence.versions import GVISOR_RELEASE, GVISOR_SHA512
 
 MODULES = Path(__file__).resolve().parent
 
@@ -61,14 +66,17 @@ class Download:
     """An official release file.
 
     url and checksums have ``{os}`` and ``{arch}`` to fill from `platforms`, which is keyed by
-    (platform.system(), platform.machine()); checksums is a sha256sum file, or a bare digest;
-    strip: folder inside the archive to take programs from (None: the file is the program itself).
+    (platform.system(), platform.machine()); checksums is a sha256sum file, or a bare digest; empty when `pinned` holds
+    the SHA-512 by arch; strip: folder inside the archive to take programs from ("" is its top; None: the file is the
+    program itself); folders: of the folders below it, those whose programs belong beside, under the same name.
     """
 
     url: str
     checksums: str
     platforms: tuple[tuple[tuple[str, str], tuple[str, str]], ...]
     strip: str | None = None
+    pinned: tuple[tuple[str, str], ...] = ()
+    folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,7 @@ class OnPath:
     """How a program on PATH is recognised.
 
     command: prints the version, matched by `pattern`; the version must be at least `minimum` and agree with it in the
-    first `same` numbers; beside: programs that must lie in the same folder.
+    first `same` numbers; beside: programs, or folders of them, that must lie in the same folder.
     """
 
     program: str
@@ -226,5 +234,40 @@ def _etcd(version: str) -> Part:
     )
 
 
-# Longest build first, so that two at a time end soonest.
+def _runsc(release: str) -> Part:
+    module = "v0.0.0-20260905035102-160fafc42237"
+    return Part(
+        name="runsc",
+        title="gVisor's runsc",
+        version=f"release-{release}",
+        programs=("runsc",),
+        on_path=(
+            # Of releases without gvisor-bin the embedded parts stop working after 2026-10, by their own warning.
+            OnPath("runsc", ("--version",), r"release-(\d{8})\.(\d+)", (20260914, 0), same=0, beside=("gvisor-bin",)),
+        ),
+        downloads=(
+            Download(
+                f"https://storage.googleapis.com/gvisor/releases/release/{release}/{{arch}}/gvisor.tar.bz2",
+                "",
+                tuple(((system, machine), (system, machine)) for (system, machine), _ in _GO_NAMES),
+                strip="",
+                pinned=tuple(GVISOR_SHA512.items()),
+                folders=("gvisor-bin",),
+            ),
+        ),
+        builds=(
+            GoBuild(
+                "runsc",
+                ("gvisor.dev/gvisor/runsc",),
+                ("runsc",),
+                module,
+                ldflags=f"-s -w -X gvisor.dev/gvisor/runsc/version.version={module}",
+            ),
+        ),
+    )
+
+
+# What running sandboxes on this machine needs, and standing up the environment doesn't: obtained when first asked for.
+ON_DEMAND: tuple[Part, ...] = (_runsc(GVISOR_RELEASE),)
+# What the environment needs. Longest build first, so that two at a time end soonest.
 PARTS: tuple[Part, ...] = (_kubernetes("v1.36.3"), _pulumi("v3.220.0"), _etcd("v3.6.5"))

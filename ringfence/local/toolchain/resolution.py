@@ -23,7 +23,7 @@ from ringfence.local.bootstrap import cache_root
 from ringfence.local.toolchain import download, golang
 from ringfence.local.toolchain.model import Source, Tool, Tools
 from ringfence.local.toolchain.progress import HEARTBEAT_S, Progress, duration
-from ringfence.local.toolchain.recipes import PARTS, OnPath, Part
+from ringfence.local.toolchain.recipes import ON_DEMAND, PARTS, OnPath, Part
 
 # Builds that run at a time: while one downloads or links, another compiles.
 PARALLEL_BUILDS = 2
@@ -33,7 +33,7 @@ Report = Callable[[str], None]
 
 
 def _parts(names: Iterable[str] | None) -> tuple[Part, ...]:
-    known = {part.name: part for part in PARTS}
+    known = {part.name: part for part in (*PARTS, *ON_DEMAND)}
     if names is None:
         return PARTS
     unknown = [name for name in names if name not in known]
@@ -147,8 +147,9 @@ def verify(part: Part, cache: Path) -> list[str]:
 def _store(part: Part, folder: Path, source: Source, detail: str, seconds: float, cache: Path) -> None:
     """Moves a finished part into its place in the cache, with its manifest."""
     programs = {
-        path.name: {"sha256": _digest(path), "bytes": path.stat().st_size}
-        for path in sorted((folder / "bin").iterdir())
+        str(path.relative_to(folder / "bin")): {"sha256": _digest(path), "bytes": path.stat().st_size}
+        for path in sorted((folder / "bin").rglob("*"))
+        if path.is_file()
     }
     manifest = {
         "name": part.name,
@@ -275,7 +276,7 @@ def find(
 ) -> tuple[Tools, tuple[Part, ...]]:
     """What is there already, and the parts that would have to be fetched or built. Changes nothing.
 
-    names: parts (``pulumi``, ``kubernetes``, ``etcd``); None means all.
+    names: parts (``pulumi``, ``kubernetes``, ``etcd``, ``runsc``); None means all that the environment needs.
     """
     cache = cache or cache_root(environ)
     tools: list[Tool] = []
@@ -298,9 +299,10 @@ def resolve(
 ) -> Tools:
     """The toolchain, ready to run; what is missing is downloaded or built, with progress given to `report` line by line.
 
-    names: parts (``pulumi``, ``kubernetes``, ``etcd``); None means all. RINGFENCE_DOWNLOADS=off in `environ` goes straight
-    to building. Raises RingfenceError when a part can be neither downloaded nor built, and InputError for an unknown
-    name. Interrupted, it leaves no half-made part, and the next call goes on with what was compiled.
+    names: parts (``pulumi``, ``kubernetes``, ``etcd``, ``runsc``); None means all that the environment needs, which runsc
+    is not part of. RINGFENCE_DOWNLOADS=off in `environ` goes straight to building. Raises RingfenceError when a part can
+    be neither downloaded nor built, and InputError for an unknown name. Interrupted, it leaves no half-made part, and the
+    next call goes on with what was compiled.
     """
     names = None if names is None else tuple(names)
     cache = cache or cache_root(environ)

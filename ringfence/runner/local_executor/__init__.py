@@ -1,0 +1,8 @@
+"""Real gVisor sandboxes on this machine: `LocalExecutor`."""
+
+from __future__ import annotations
+
+from ringfence.runner.local_executor.bundle import ReadOnlyMount, Root
+from ringfence.runner.local_executor.executor import AWS_PORT, GATEWAY_PORT, LocalExecutor, Ways
+
+__all__ = ["AWS_PORT", "GATEWAY_PORT", "LocalExecutor", "ReadOnlyMount", "Root", "Ways"]

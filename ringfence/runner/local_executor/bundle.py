@@ -1,0 +1,103 @@
+"""The OCI bundle of one sandbox: what gVisor is told to run, on what files, with what limits. Holds nothing secret.
+
+Everything secret (environment, credentials) goes through the process's standard input; see `launch`. Trust zone: control
+side; what is written here is what keeps the sandbox in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ringfence.runner.executor import CREDENTIALS_FOLDER
+
+UID = GID = 1000
+HOSTNAME = "sandbox"
+# As the pod's /tmp (components.sandbox) and one credential file per tool.
+TMP_MIB, CREDENTIALS_KIB = 64, 256
+OPEN_FILES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOnlyMount:
+    """A host folder that the sandbox sees read-only. Both paths are absolute; `destination` exists in the root."""
+
+    source: Path
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What the sandbox's processes find: a folder as read-only root, more read-only folders in it, and the interpreter
+    (path inside) that unpacks the environment and credentials before it becomes the command."""
+
+    folder: Path
+    interpreter: str
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[ReadOnlyMount, ...] = ()
+
+
+def _tmpfs(destination: str, *options: str) -> dict[str, Any]:
+    return {
+        "destination": destination,
+        "type": "tmpfs",
+        "source": "tmpfs",
+        "options": ["nosuid", "nodev", "noexec", *options],
+    }
+
+
+def _mounts(root: Root) -> list[dict[str, Any]]:
+    return [
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "nodev", "noexec"]},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "nodev", "noexec", "ro"]},
+        *(
+            {
+                "destination": mount.destination,
+                "type": "bind",
+                "source": str(mount.source),
+                "options": ["rbind", "ro", "nosuid", "nodev"],
+            }
+            for mount in root.mounts
+        ),
+        _tmpfs("/tmp", f"size={TMP_MIB}m", "mode=1777"),  # noqa: S108 - inside the sandbox
+        _tmpfs(CREDENTIALS_FOLDER, f"size={CREDENTIALS_KIB}k", "mode=0700", f"uid={UID}", f"gid={GID}"),
+    ]
+
+
+def configuration(root: Root, arguments: Sequence[str], network_namespace: str, cgroup: str) -> dict[str, Any]:
+    """config.json as the OCI runtime specification 1.1 has it. network_namespace: path of the sandbox's own; cgroup: path of
+    a control group that is there, with its limits."""
+    nothing: list[str] = []
+    kinds = ("bounding", "effective", "inheritable", "permitted", "ambient")
+    return {
+        "ociVersion": "1.1.0",
+        "hostname": HOSTNAME,
+        "root": {"path": str(root.folder), "readonly": True},
+        "mounts": _mounts(root),
+        "process": {
+            "terminal": False,
+            "user": {"uid": UID, "gid": GID, "umask": 0o077},
+            "args": list(arguments),
+            "cwd": "/",
+            "env": nothing,
+            "noNewPrivileges": True,
+            "capabilities": dict.fromkeys(kinds, nothing),
+            "rlimits": [
+                {"type": "RLIMIT_NOFILE", "soft": OPEN_FILES, "hard": OPEN_FILES},
+                {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+            ],
+        },
+        "linux": {
+            "cgroupsPath": cgroup,
+            "namespaces": [
+                {"type": "pid"},
+                {"type": "mount"},
+                {"type": "ipc"},
+                {"type": "uts"},
+                {"type": "network", "path": network_namespace},
+            ],
+        },
+    }

@@ -1,0 +1,264 @@
+"""Sandboxes on this machine: each a gVisor sandbox of its own with its own files, network and limits.
+
+Trust zone: control side. What keeps a sandbox in is gVisor's kernel, a network without a way out but this process's relays,
+a control group, and that nothing of the host is mounted but one read-only root. There is no switch for less: where one of
+these can't be had, `start` fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from ringfence.catalog.model import Tool
+from ringfence.egress_ports import PortClaim, assign_ports
+from ringfence.runner.executor import (
+    AWS_ENDPOINT,
+    GATEWAY_URL,
+    PROXY_HOST,
+    TOOL_PORTS,
+    ExecutorError,
+    Exit,
+    Fit,
+    Leftover,
+    Report,
+    Unit,
+    size_of,
+)
+from ringfence.runner.local_executor import bundle, launch, network
+from ringfence.runner.local_executor.bundle import Root
+from ringfence.runner.local_executor.cgroups import Group, Limits
+from ringfence.runner.local_executor.records import Records
+from ringfence.runner.local_executor.relay import Address, Relay
+
+# Sandbox-side ports of the model gateway and of the AWS endpoint, below the tools' own (catalog.model.EGRESS_PORT_FIRST).
+GATEWAY_PORT, AWS_PORT = 14000, 14001
+# The most that one sandbox may have, as in a namespace on the cluster (runner.manifests.UnitLimits).
+MAX_CPU_MILLIS, MAX_MEMORY_MIB = 1000, 1024
+# gVisor's own threads (some 40) and one host thread per thread inside; a fork bomb ends the sandbox, not the machine.
+PROCESSES = 256
+_READ_BYTES = 1 << 16
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Control-side addresses that sandboxes are relayed to. gateway: the model gateway; tools: each tool's own listener
+    (of the egress proxy) by tool name; aws: where tools with grants reach AWS's API, None when through their listener."""
+
+    gateway: Address
+    tools: Mapping[str, Address] = field(default_factory=dict)
+    aws: Address | None = None
+
+
+@dataclass(slots=True)
+class _Running:
+    """What this process holds of a sandbox that it started."""
+
+    network: network.Network
+    relay: Relay
+    process: asyncio.subprocess.Process
+    deadline: datetime
+    output: launch.Output = field(default_factory=launch.Output)
+    bound: bool = False
+    killed: str = ""
+    ended: asyncio.Task[Exit] | None = None
+
+
+class LocalExecutor:
+    """Implements `ringfence.runner.executor.Executor` with gVisor on this machine.
+
+    state_folder: kept for every runner of this user that shares it, so that any may remove what a killed one left; runsc:
+    the program; root: what is inside; ways: where the relays lead.
+    """
+
+    name = "local"
+    CONTROL_ADDRESS = network.CONTROL_ADDRESS
+    GATEWAY_URL = f"http://{network.CONTROL_ADDRESS}:{GATEWAY_PORT}"
+
+    def __init__(self, state_folder: Path, runsc: Path, root: Root, ways: Ways) -> None:
+        self._records = Records(state_folder)
+        self._runsc = runsc
+        self._root = root
+        self._ways = ways
+        self._running: dict[str, _Running] = {}
+
+    def fit(self, tools: Sequence[Tool]) -> Fit:
+        """Size and sandbox-side ports for these tools. Raises ExecutorError for a tool that needs more, or has domains but no
+        listener here."""
+        cpu, memory = size_of(tools, MAX_CPU_MILLIS, MAX_MEMORY_MIB)
+        return Fit(cpu, memory, self._ports(tools))
+
+    def _ports(self, tools: Sequence[Tool]) -> dict[str, int]:
+        """Sandbox-side port of each tool with egress: the number that its listener has in the environment."""
+        going_out = [tool for tool in tools if tool.egress.domains]
+        for tool in going_out:
+            if tool.name not in self._ways.tools:
+                raise ExecutorError(
+                    f"tool {tool.name} has egress domains, but no listener of the egress proxy is running for it here\n"
+                    "    remedy: start the proxy with this tool's listener, or take the domains out of the catalog"
+                )
+        return assign_ports(PortClaim(tool.name, tool.egress.port, tool.source.file) for tool in going_out)
+
+    async def start(self, unit: Unit, report: Report) -> None:
+        """Makes the sandbox and starts its process. Raises ExecutorError; what was made by then is for `remove`."""
+        await self._start(unit, report, dict(unit.credentials), self._targets(unit.tools))
+
+    async def warm(self, unit: Unit, report: Report) -> None:
+        """As `start`, with only the gateway in reach and without credentials, whatever the unit holds of them."""
+        await self._start(unit, report, {}, self._targets(()))
+
+    async def bind(self, unit: Unit) -> None:
+        """Opens the ports of the unit's tools in a warm sandbox, once. Raises ExecutorError when it no longer runs, or was
+        bound or started with its tools before."""
+        running = self._running.get(unit.invocation_id)
+        if running is None or running.process.returncode is not None or running.killed:
+            raise ExecutorError(f"the sandbox of invocation {unit.invocation_id} no longer runs, so it can't be bound")
+        if running.bound:
+            raise ExecutorError(
+                f"the sandbox of invocation {unit.invocation_id} is bound already; it is never used twice"
+            )
+        running.bound = True
+        running.deadline = unit.deadline
+        targets = self._targets(unit.tools)
+        targets.pop(GATEWAY_PORT)
+        if targets:
+            await _open(running.relay, running.network, targets)
+
+    def _targets(self, tools: Sequence[Tool]) -> dict[int, Address]:
+        """Sandbox-side port → control-side address of everything that a sandbox with these tools may reach."""
+        targets = {GATEWAY_PORT: self._ways.gateway}
+        targets |= {port: self._ways.tools[tool] for tool, port in self._ports(tools).items()}
+        if self._ways.aws is not None and any(tool.grants for tool in tools):
+            targets[AWS_PORT] = self._ways.aws
+        return targets
+
+    def _environment(self, unit: Unit) -> dict[str, str]:
+        ports = json.dumps(self._ports(unit.tools))
+        own = {GATEWAY_URL: self.GATEWAY_URL, PROXY_HOST: self.CONTROL_ADDRESS, TOOL_PORTS: ports}
+        if self._ways.aws is not None:
+            own[AWS_ENDPOINT] = f"http://{self.CONTROL_ADDRESS}:{AWS_PORT}"
+        return dict(self._root.environment) | dict(unit.environment) | own
+
+    async def _start(
+        self, unit: Unit, report: Report, credentials: Mapping[str, bytes], targets: Mapping[int, Address]
+    ) -> None:
+        name = unit.invocation_id
+        if datetime.now(UTC) >= unit.deadline:
+            raise ExecutorError(f"the deadline of invocation {name} has passed already")
+        environment = self._environment(unit)
+        folder = await _in_thread(lambda: self._records.make(name, unit.owner, unit.deadline))
+        report("making the network")
+        async with contextlib.AsyncExitStack() as undo:
+            fence = await _in_thread(network.create, discard=lambda made: made.close())
+            undo.callback(fence.close)
+            relay = Relay()
+            undo.callback(relay.close)
+            await _open(relay, fence, targets)
+            group = Group(name)
+            limits = Limits(unit.memory_mib << 20, unit.cpu_millis, PROCESSES)
+            await _in_thread(lambda: group.make(limits))
+            stdin = launch.payload(self._root.command, environment, credentials)
+            undo_stdin = undo.enter_context(contextlib.ExitStack())
+            undo_stdin.callback(os.close, stdin)
+            namespaces = f"/proc/{os.getpid()}/fd"
+            words = launch.arguments(self._root.interpreter)
+            config = bundle.configuration(self._root, words, f"{namespaces}/{fence.sandbox}", group.path)
+            await _in_thread(lambda: (folder / "config.json").write_text(json.dumps(config), encoding="utf-8"))
+            report("starting gVisor")
+            process = await launch.start(self._runsc, folder, name, f"{namespaces}/{fence.empty}", stdin)
+            undo_stdin.close()
+            running = _Running(fence, relay, process, unit.deadline, bound=len(targets) > 1 or bool(unit.credentials))
+            self._running[name] = running
+            running.ended = asyncio.create_task(self._watch(running, group))
+            undo.pop_all()
+
+    async def _watch(self, running: _Running, group: Group) -> Exit:
+        """Reads the output until the process ends; kills it at its deadline."""
+        killer = asyncio.create_task(_kill_at_deadline(running))
+        try:
+            stream = running.process.stdout
+            while stream is not None and (data := await stream.read(_READ_BYTES)):
+                running.output.add(data)
+            code = await running.process.wait()
+        finally:
+            killer.cancel()
+            running.relay.close()
+        log = running.output.text()
+        if running.killed:
+            return Exit(None, running.killed, log)
+        if await _in_thread(group.out_of_memory):
+            return Exit(None, "OOMKilled", log)
+        # A negative code is the signal that ended runsc itself: the sandbox had no exit code then.
+        return Exit(code if code >= 0 else None, "Completed" if code == 0 else "Error", log)
+
+    async def wait(self, invocation_id: str) -> Exit:
+        """Returns when the process has ended; immediately, with the reason ``NotFound``, when this executor has none."""
+        running = self._running.get(invocation_id)
+        if running is None or running.ended is None:
+            return Exit(None, "NotFound")
+        return await asyncio.shield(running.ended)
+
+    async def remove(self, invocation_id: str) -> None:
+        """Kills and removes everything of the sandbox, whoever started it. Raises ExecutorError when anything is left."""
+        running = self._running.get(invocation_id)
+        if running is not None:
+            running.killed = running.killed or "Removed"
+            running.relay.close()
+            _kill(running.process)
+        try:
+            await _in_thread(lambda: self._records.erase(invocation_id))
+        finally:
+            if running is not None:
+                if running.ended is not None:
+                    await asyncio.shield(running.ended)
+                running.network.close()
+                self._running.pop(invocation_id, None)
+
+    async def leftovers(self) -> list[Leftover]:
+        """Every sandbox in the state folder, whoever made it."""
+        return await _in_thread(self._records.leftovers)
+
+
+async def _kill_at_deadline(running: _Running) -> None:
+    while (left := (running.deadline - datetime.now(UTC)).total_seconds()) > 0:
+        # A warm sandbox gets a new deadline when it is bound: look again at least every second.
+        await asyncio.sleep(min(left, 1.0))
+    running.killed = running.killed or "DeadlineExceeded"
+    running.relay.close()
+    _kill(running.process)
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """Kills runsc, and with it everything that it started: its processes die with it."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
+
+async def _open(relay: Relay, fence: network.Network, targets: Mapping[int, Address]) -> None:
+    ports = sorted(targets)
+    listeners = await _in_thread(
+        lambda: fence.listen(ports), discard=lambda sockets: [listener.close() for listener in sockets]
+    )
+    await relay.open(dict(zip(ports, listeners, strict=True)), targets)
+
+
+async def _in_thread(work: Callable[[], _T], discard: Callable[[_T], object] = lambda result: None) -> _T:
+    """Runs `work` in a thread and waits for it even when cancelled, so that nothing is made after the call has raised;
+    `discard` then takes back what it made."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if task.exception() is None:
+            discard(task.result())
+        raise
