@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,15 +12,18 @@ import pulumi_kubernetes as k8s
 from components import sandbox_policies as policies
 from ringfence.names import RUNNER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE, Names
 from ringfence.runner import manifests
+from ringfence.runner.unit_settings import CONFIG_MAP, KEY, GatewayAddress, UnitSettings
 
 ADMISSION = "admissionregistration.k8s.io"
 RUNNER_CLUSTER_ROLE = "ringfence-sandbox-runner"
-UNIT_CONFIG_MAP = "sandbox-unit"
+RECORDS_ROLE = "ringfence-runner-records"
 
 
 @dataclass(frozen=True)
 class SandboxArgs:
-    """registries: where sandbox images may come from; tool_ports: tool → proxy listener port; proxy_cidrs: its addresses."""
+    """registries: where sandbox images may come from; tool_ports: tool → proxy listener port; proxy_cidrs: its addresses;
+    image: the sandbox's own, by digest; gateway: where sandboxes reach the model gateway. Without these two no runner can
+    make a sandbox."""
 
     names: Names
     registries: Sequence[str]
@@ -30,6 +31,8 @@ class SandboxArgs:
     proxy_cidrs: Sequence[str] = ()
     limits: manifests.UnitLimits = field(default_factory=manifests.UnitLimits)
     max_concurrent: int = 100
+    image: str = ""
+    gateway: GatewayAddress | None = None
 
 
 class Sandbox(pulumi.ComponentResource):
@@ -38,7 +41,7 @@ class Sandbox(pulumi.ComponentResource):
     Makes: the `ringfence-system` namespace (Pod Security restricted, all ingress denied) with the runner's service account;
     ValidatingAdmissionPolicies, each bound with Deny, for sandbox pods, for entering them, for their namespace's labels, for
     the NetworkPolicy, ResourceQuota and LimitRange that must be there first, and for the runner's own requests; the runner's
-    ClusterRoles; the ConfigMap with the unit's limits, registries and proxy ports.
+    ClusterRoles, and its Role for Leases beside itself; the ConfigMap with the unit's limits, image, gateway and proxy ports.
 
     Protects against: a sandbox without gVisor, with a host namespace, path, port or device, with a token or identity, with an
     image that was not reviewed, without bounds in size or time, with DNS or any network before its policy stands; a shell in
@@ -61,6 +64,7 @@ class Sandbox(pulumi.ComponentResource):
         self._unit_policies()
         self._runner_policy()
         self._runner_rights()
+        self._runner_records()
         self.register_outputs({})
 
     def _meta(self, name: str, namespace: str | None = None, **labels: str) -> k8s.meta.v1.ObjectMetaArgs:
@@ -87,17 +91,20 @@ class Sandbox(pulumi.ComponentResource):
             automount_service_account_token=False,
             opts=self._inside,
         )
-        unit = {
-            "limits": dataclasses.asdict(self._args.limits),
-            "maxConcurrent": self._args.max_concurrent,
-            "registries": sorted(self._args.registries),
-            "proxyCidrs": sorted(self._args.proxy_cidrs),
-            "toolPorts": dict(sorted(self._args.tool_ports.items())),
-        }
+        args = self._args
+        unit = UnitSettings(
+            limits=args.limits,
+            max_concurrent=args.max_concurrent,
+            registries=tuple(args.registries),
+            proxy_cidrs=tuple(args.proxy_cidrs),
+            tool_ports=args.tool_ports,
+            image=args.image,
+            gateway=args.gateway,
+        )
         k8s.core.v1.ConfigMap(
             f"{self._name}-unit",
-            metadata=self._meta(UNIT_CONFIG_MAP, SYSTEM_NAMESPACE),
-            data={"unit.json": json.dumps(unit, indent=2, sort_keys=True)},
+            metadata=self._meta(CONFIG_MAP, SYSTEM_NAMESPACE),
+            data={KEY: unit.render()},
             opts=self._inside,
         )
 
@@ -199,7 +206,8 @@ class Sandbox(pulumi.ComponentResource):
             },
         ]
         unit_rules = [
-            _rule("", ["pods"], ["create", "delete", "get", "list", "watch"]),
+            # patch: the wall clock of a sandbox that waited for its task, which the API lets nobody raise.
+            _rule("", ["pods"], ["create", "delete", "get", "list", "watch", "patch"]),
             _rule("", ["pods/log"], ["get"]),
             # No get, list or watch: the runner hands credentials in and never reads one back.
             _rule("", ["secrets"], ["create", "delete"]),
@@ -221,6 +229,26 @@ class Sandbox(pulumi.ComponentResource):
             role_ref={"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": RUNNER_CLUSTER_ROLE},
             subjects=[{"kind": "ServiceAccount", "name": RUNNER_SERVICE_ACCOUNT, "namespace": SYSTEM_NAMESPACE}],
             opts=pulumi.ResourceOptions(parent=self, depends_on=[runner]),
+        )
+
+    def _runner_records(self) -> None:
+        """Leases in the system namespace: who lives, and which invocations aren't finished; and the unit's settings."""
+        rules = [
+            _rule("coordination.k8s.io", ["leases"], ["create", "delete", "get", "list", "update"]),
+            {**_rule("", ["configmaps"], ["get"]), "resourceNames": [CONFIG_MAP]},
+        ]
+        role = k8s.rbac.v1.Role(
+            f"{self._name}-runner-records",
+            metadata=self._meta(RECORDS_ROLE, SYSTEM_NAMESPACE),
+            rules=rules,
+            opts=self._inside,
+        )
+        k8s.rbac.v1.RoleBinding(
+            f"{self._name}-runner-records-binding",
+            metadata=self._meta(RECORDS_ROLE, SYSTEM_NAMESPACE),
+            role_ref={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": RECORDS_ROLE},
+            subjects=[{"kind": "ServiceAccount", "name": RUNNER_SERVICE_ACCOUNT, "namespace": SYSTEM_NAMESPACE}],
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[role]),
         )
 
 

@@ -21,18 +21,21 @@ from ringfence.names import (
 from ringfence.runner.manifests import (
     INVOCATION_LABEL,
     LIMIT_RANGE_NAME,
+    MAX_DEADLINE_SECONDS,
+    MAX_WARM_SECONDS,
     NETWORK_POLICY_NAME,
     POD_SECURITY_LABELS,
     QUOTA_NAME,
+    UNIT_CLUSTER_ROLE,
+    WARM_LABEL,
 )
 
-# The wall clock of an invocation (design, decision 8) and a margin for pulling the image.
-MAX_DEADLINE_SECONDS = 330
 # Kubernetes defaults to 30 s, in which a stopped sandbox would still run.
 MAX_GRACE_SECONDS = 5
 IN_SANDBOX = f"request.namespace.startsWith('{SANDBOX_NAMESPACE_PREFIX}')"
 RUNNER_USER = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{RUNNER_SERVICE_ACCOUNT}"
-UNIT_CLUSTER_ROLE = "ringfence-sandbox-unit"
+# A waiting sandbox: its wall clock covers the wait too, and there is nothing in it that is worth having.
+_WARM = f"object.metadata.?labels[?'{WARM_LABEL}'].orValue('') == 'true'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +179,14 @@ def _bound_rules() -> list[Rule]:
             "an invocation runs once: set restartPolicy to Never",
         ),
         Rule(
-            f"{_SPEC}.?activeDeadlineSeconds.orValue(0) > 0 && {_SPEC}.activeDeadlineSeconds <= {MAX_DEADLINE_SECONDS}",
-            f"an invocation ends: set activeDeadlineSeconds to 1..{MAX_DEADLINE_SECONDS}",
+            f"{_SPEC}.?activeDeadlineSeconds.orValue(0) > 0 && {_SPEC}.activeDeadlineSeconds <= "
+            f"({_WARM} ? {MAX_DEADLINE_SECONDS + MAX_WARM_SECONDS} : {MAX_DEADLINE_SECONDS})",
+            f"an invocation ends: set activeDeadlineSeconds to 1..{MAX_DEADLINE_SECONDS}"
+            f" (a waiting sandbox: {MAX_DEADLINE_SECONDS + MAX_WARM_SECONDS})",
+        ),
+        Rule(
+            f"!({_WARM}) || {_SPEC}.?volumes.orValue([]).all(v, !has(v.secret))",
+            "a waiting sandbox holds no credentials: remove its secret volumes",
         ),
         Rule(
             f"{_SPEC}.?terminationGracePeriodSeconds.orValue(30) <= {MAX_GRACE_SECONDS}",
@@ -271,7 +280,8 @@ IS_SANDBOX_NAMESPACE = f"object.metadata.name.startsWith('{SANDBOX_NAMESPACE_PRE
 _NAME = "(request.operation == 'DELETE' ? oldObject.metadata.name : object.metadata.name)"
 RUNNER_RULES = [
     Rule(
-        f"request.resource.resource == 'namespaces' ? {_NAME}.startsWith('{SANDBOX_NAMESPACE_PREFIX}') : {IN_SANDBOX}",
+        f"request.resource.resource == 'namespaces' ? {_NAME}.startsWith('{SANDBOX_NAMESPACE_PREFIX}') : "
+        f"({IN_SANDBOX} || (request.resource.resource == 'leases' && request.namespace == '{SYSTEM_NAMESPACE}'))",
         f"the runner acts in {SANDBOX_NAMESPACE_PREFIX}* namespaces only",
     ),
     Rule(

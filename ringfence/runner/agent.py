@@ -24,8 +24,8 @@ from ringfence.runner.lifecycle import Lifecycle, Work
 from ringfence.runner.pool import WarmPool, WarmUnit
 from ringfence.runner.ports import Collaborators, Decision
 from ringfence.runner.progress import Progress, State
-from ringfence.runner.threads import LoopThread, in_thread, outlast
 from ringfence.runner.request import RunnerLimits, TaskRequest, task_request
+from ringfence.runner.threads import LoopThread, in_thread, outlast
 
 REFUSED_BUSY, REFUSED_CLOSING, REFUSED_UNFIT = "too_many_invocations", "runner_closing", "sandbox_too_small"
 
@@ -115,9 +115,7 @@ class SecureAgentRunner:
         def report(progress: Progress) -> None:
             loop.call_soon_threadsafe(queue.put_nowait, progress)
 
-        task = asyncio.create_task(
-            self.run(user_id, task_prompt, allowed_tools, **{**options, "report": report})
-        )
+        task = asyncio.create_task(self.run(user_id, task_prompt, allowed_tools, **{**options, "report": report}))
         task.add_done_callback(lambda _: queue.put_nowait(None))
         try:
             while (progress := await queue.get()) is not None:

@@ -214,7 +214,9 @@ class Lifecycle:
                 work.tell("sandbox", State.EVENT, f"{event.type} {text}")
                 if event.type == "refusal" and recorded < MAX_REPORTED_REFUSALS:
                     recorded += 1
-                    await self.refuse(work.invocation, _reported(event.data, work.redactor), work.source, "tool.refused")
+                    await self.refuse(
+                        work.invocation, _reported(event.data, work.redactor), work.source, "tool.refused"
+                    )
 
     async def refuse(self, invocation: Invocation, refusal: Refusal, source: str, kind: str = "access.refused") -> None:
         """Records a refused attempt. Raises when it can't be recorded."""

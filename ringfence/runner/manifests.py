@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ringfence.names import LABEL_DOMAIN, SANDBOX_NAMESPACE_PREFIX
+from ringfence.names import LABEL_DOMAIN, RUNNER_SERVICE_ACCOUNT, SANDBOX_NAMESPACE_PREFIX, SYSTEM_NAMESPACE
 
 # Object names that the admission policies look for.
 NETWORK_POLICY_NAME = "default-deny"
@@ -25,7 +25,15 @@ POD_SECURITY_LABELS: Mapping[str, str] = {
     for suffix, value in (("", POD_SECURITY_LEVEL), ("-version", POD_SECURITY_VERSION))
 }
 INVOCATION_LABEL = f"{LABEL_DOMAIN}/invocation"
+OWNER_LABEL = f"{LABEL_DOMAIN}/owner"
+WARM_LABEL = f"{LABEL_DOMAIN}/warm"
 DEADLINE_ANNOTATION = f"{LABEL_DOMAIN}/deadline"
+# The wall clock of an invocation (design, decision 8) and a margin for pulling the image; and how long a sandbox may wait
+# for its task before that. A pod's deadline is set when it is made, and can only be lowered afterwards.
+MAX_DEADLINE_SECONDS = 330
+MAX_WARM_SECONDS = 600
+# The runner's own ClusterRole inside of a unit's namespace, bound there and nowhere else.
+UNIT_CLUSTER_ROLE = "ringfence-sandbox-unit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,7 @@ def limit_range(namespace: str, limits: UnitLimits) -> dict[str, Any]:
 
 
 def default_deny(namespace: str) -> dict[str, Any]:
-    """Nothing in, nothing out, DNS included. Policies add up, so no other may open more than one tool's port."""
+    """Nothing in, nothing out, DNS included. Policies add up: the others open the gateway and the tools' ports."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -124,22 +132,45 @@ def default_deny(namespace: str) -> dict[str, Any]:
     }
 
 
-def proxy_egress(namespace: str, proxy_cidrs: Sequence[str], ports: Sequence[int]) -> dict[str, Any]:
+def tool_egress(namespace: str, proxy_cidrs: Sequence[str], ports: Sequence[int]) -> dict[str, Any]:
     """Out to the proxy's listeners of this invocation's tools and nowhere else. Raises ValueError when it opens nothing."""
     if not proxy_cidrs or not ports:
         raise ValueError("an egress policy needs the proxy's addresses and at least one tool's port")
+    return _egress(namespace, "tool-egress", [_block(cidr) for cidr in sorted(proxy_cidrs)], sorted(set(ports)))
+
+
+def gateway_egress(namespace: str, address: str, port: int, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Out to the model gateway: its address, and the pods of `labels` in the system namespace behind it, which is what a
+    network plugin that looks behind Services compares with."""
+    peers: list[dict[str, Any]] = [_block(f"{address}/32")]
+    if labels:
+        system = {"kubernetes.io/metadata.name": SYSTEM_NAMESPACE}
+        peers.append({"namespaceSelector": {"matchLabels": system}, "podSelector": {"matchLabels": dict(labels)}})
+    return _egress(namespace, "gateway-egress", peers, [port])
+
+
+def _block(cidr: str) -> dict[str, Any]:
+    return {"ipBlock": {"cidr": cidr}}
+
+
+def _egress(namespace: str, name: str, peers: Sequence[Mapping[str, Any]], ports: Sequence[int]) -> dict[str, Any]:
+    rule = {"to": list(peers), "ports": [{"protocol": "TCP", "port": port} for port in ports]}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": {"name": "tool-egress", "namespace": namespace},
-        "spec": {
-            "podSelector": {},
-            "policyTypes": ["Egress"],
-            "egress": [
-                {
-                    "to": [{"ipBlock": {"cidr": cidr}} for cidr in sorted(proxy_cidrs)],
-                    "ports": [{"protocol": "TCP", "port": port} for port in sorted(set(ports))],
-                }
-            ],
-        },
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [rule]},
+    }
+
+
+def unit_binding(namespace: str) -> dict[str, Any]:
+    """The runner's rights inside of the unit, which end with its namespace."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "unit", "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": UNIT_CLUSTER_ROLE},
+        "subjects": [
+            {"kind": "ServiceAccount", "name": RUNNER_SERVICE_ACCOUNT, "namespace": SYSTEM_NAMESPACE},
+        ],
     }

@@ -98,9 +98,7 @@ async def _take_away(parts: Collaborators, invocation_id: str, why: str) -> Reap
     outcome = "failure" if failures else "success"
     detail = "; ".join([f"{invocation_id}: {why}", *failures])
     try:
-        await in_thread(
-            parts.audit.record, "unit.reaped", None, outcome=outcome, resource=invocation_id, detail=detail
-        )
+        await in_thread(parts.audit.record, "unit.reaped", None, outcome=outcome, resource=invocation_id, detail=detail)
         if not failures:
             await in_thread(parts.journal.end, invocation_id)
     except RingfenceError as error:
