@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ringfence.errors import RingfenceError
 from ringfence.invocation import Refusal
 
@@ -40,9 +42,10 @@ class ApiError(Exception):
         """The HTTP status."""
         return STATUS[self.code]
 
-    def body(self) -> dict[str, dict[str, str]]:
-        """The JSON that the sandbox gets."""
-        return {"error": {"code": self.code, "message": self.message}}
+    def body(self) -> dict[str, Any]:
+        """The JSON that the sandbox gets: `error` for all, what else Anthropic's and AWS's clients look for."""
+        error = {"code": self.code, "type": self.code, "message": self.message}
+        return {"type": "error", "error": error, "message": self.message}
 
     def refusal(self) -> Refusal:
         """The same for the audit trail."""
