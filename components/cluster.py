@@ -36,6 +36,10 @@ _ADDON_CONFIG: Mapping[str, dict] = {
 }
 
 
+# EKS needs two, and never lets a cluster's zones be changed.
+CONTROL_PLANE_ZONES = 2
+
+
 @dataclass(frozen=True)
 class SystemNodes:
     """The control side's nodes: count, instance types (all of `ami_type`'s architecture) and disk size in GiB."""
@@ -48,10 +52,11 @@ class SystemNodes:
 
 @dataclass(frozen=True)
 class ClusterArgs:
-    """subnet_ids: system subnets by availability zone, two or more; they get the control plane's interfaces and the
-    system nodes. log_group: `LogStore.groups["cluster"]`. admin_principal_arns: IAM roles or users that administer
-    the cluster; whoever runs Pulumi must be among them. public_access_cidrs: who may reach the API from outside;
-    empty means the private endpoint only. deletion_protection: also protects the cluster in Pulumi.
+    """subnet_ids: system subnets by availability zone, two or more, in the order of the settings: the control plane's
+    interfaces are in the first two, system nodes are dealt out to all in turn. log_group: `LogStore.groups["cluster"]`.
+    admin_principal_arns: IAM roles or users that administer the cluster; whoever runs Pulumi must be among them.
+    public_access_cidrs: who may reach the API from outside; empty means the private endpoint only. deletion_protection:
+    also protects the cluster in Pulumi.
     """
 
     names: Names
@@ -88,6 +93,12 @@ def _check(args: ClusterArgs) -> None:
         problems.append(Problem("cluster", "system_nodes.count", f"is {args.system_nodes.count}", "1 or more"))
     if problems:
         raise InputError(problems)
+
+
+def dealt_out(count: int, zones: tuple[str, ...]) -> dict[str, int]:
+    """`count` nodes dealt out to zones in turn: zone → number, zones without a node left out."""
+    shares = {zone: count // len(zones) + (index < count % len(zones)) for index, zone in enumerate(zones)}
+    return {zone: share for zone, share in shares.items() if share}
 
 
 def cluster_role_trust(names: Names) -> str:
@@ -152,8 +163,8 @@ class Cluster(pulumi.ComponentResource):
     Trust zone: control side.
 
     Outputs: cluster_name (known at preview); endpoint, certificate_authority (base64), kubeconfig (secret-free JSON);
-    control_plane_security_group_id, system_security_group_id; key_alias (known); cluster, system_node_group (to depend
-    on).
+    control_plane_security_group_id, system_security_group_id; key_alias (known); cluster, system_node_groups (to
+    depend on).
     """
 
     def __init__(self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None):
@@ -172,7 +183,7 @@ class Cluster(pulumi.ComponentResource):
         )
         self._access()
         before_nodes = self._addons()
-        self.system_node_group = self._system_nodes(before_nodes)
+        self.system_node_groups = self._system_nodes(before_nodes)
         self.register_outputs({})
 
     def _child(self, *depends_on: pulumi.Resource) -> pulumi.ResourceOptions:
@@ -203,7 +214,9 @@ class Cluster(pulumi.ComponentResource):
             version=args.version,
             role_arn=role.arn,
             vpc_config={
-                "subnet_ids": [args.subnet_ids[zone] for zone in sorted(args.subnet_ids)],
+                # EKS keeps the zones that a cluster was made with (docs.aws.amazon.com/eks/latest/APIReference/
+                # API_UpdateClusterConfig.html), so that a third one may come and go without touching it.
+                "subnet_ids": list(args.subnet_ids.values())[:CONTROL_PLANE_ZONES],
                 "security_group_ids": [self.control_plane_security_group_id],
                 "endpoint_private_access": True,
                 "endpoint_public_access": bool(args.public_access_cidrs),
@@ -321,26 +334,37 @@ class Cluster(pulumi.ComponentResource):
             opts=self._child(),
         )
 
-    def _system_nodes(self, before: list[pulumi.Resource]) -> aws.eks.NodeGroup:
+    def _system_nodes(self, before: list[pulumi.Resource]) -> list[aws.eks.NodeGroup]:
+        """A group in each zone that gets a node: EKS can't change a group's subnets, and volumes stay in their zone."""
         args, names, nodes = self._args, self._args.names, self._args.system_nodes
         role, ready = node_role(f"{self._name}-system", names, "system", (), self)
         template = node_launch_template(
             f"{self._name}-system", names, "system-nodes", [self.system_security_group_id], nodes.disk_gib, self
         )
+        opts = self._child(*ready, *before)
+        return [
+            self._system_group(zone, count, role, template, opts)
+            for zone, count in dealt_out(nodes.count, tuple(args.subnet_ids)).items()
+        ]
+
+    def _system_group(
+        self, zone: str, count: int, role: aws.iam.Role, template: aws.ec2.LaunchTemplate, opts: pulumi.ResourceOptions
+    ) -> aws.eks.NodeGroup:
+        args, names, nodes = self._args, self._args.names, self._args.system_nodes
         return aws.eks.NodeGroup(
-            f"{self._name}-system-nodes",
+            f"{self._name}-system-nodes-{zone}",
             cluster_name=self.cluster.name,
-            node_group_name=names.name("system"),
+            node_group_name=names.name(f"system-{zone}"),
             node_role_arn=role.arn,
-            subnet_ids=[args.subnet_ids[zone] for zone in sorted(args.subnet_ids)],
+            subnet_ids=[args.subnet_ids[zone]],
             version=args.version,
             ami_type=nodes.ami_type,
             instance_types=list(nodes.instance_types),
             capacity_type="ON_DEMAND",
             launch_template={"id": template.id, "version": template.latest_version.apply(str)},
             # One more than needed, so that an update can start the new node before it drains the old one.
-            scaling_config={"min_size": nodes.count, "max_size": nodes.count + 1, "desired_size": nodes.count},
+            scaling_config={"min_size": count, "max_size": count + 1, "desired_size": count},
             update_config={"max_unavailable": 1},
             tags=names.tags("system-nodes"),
-            opts=self._child(*ready, *before),
+            opts=opts,
         )

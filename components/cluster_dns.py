@@ -19,14 +19,14 @@ _COREDNS_PODS = {"k8s-app": "kube-dns"}
 
 @dataclass(frozen=True)
 class ClusterDnsArgs:
-    """vpc_cidr and service_cidr: where the Kubernetes API answers. nodes: the system node group, since CoreDNS runs
+    """vpc_cidr and service_cidr: where the Kubernetes API answers. nodes: the system node groups, since CoreDNS runs
     there and the add-on is not done before its pods are ready."""
 
     names: Names
     cluster_name: str
     vpc_cidr: str
     service_cidr: str
-    nodes: pulumi.Resource
+    nodes: tuple[pulumi.Resource, ...]
 
 
 def _ports(*ports: tuple[str, int]) -> list[dict]:
@@ -88,6 +88,6 @@ class ClusterDns(pulumi.ComponentResource):
             resolve_conflicts_on_create="OVERWRITE",
             resolve_conflicts_on_update="OVERWRITE",
             tags=args.names.tags(),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[policy, args.nodes]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[policy, *args.nodes]),
         )
         self.register_outputs({})

@@ -35,7 +35,8 @@ SCHEDULING = {
 
 @dataclass(frozen=True)
 class PoolSize:
-    """Nodes of one capacity type: `minimum` always run, at most `maximum`; no group is made when that is 0."""
+    """Nodes of one capacity type in one zone: `minimum` always run, in the first zone only; at most `maximum`; no group
+    is made when that is 0."""
 
     minimum: int = 0
     maximum: int = 4
@@ -54,9 +55,10 @@ class ProxyEndpoint:
 
 @dataclass(frozen=True)
 class GvisorPoolArgs:
-    """subnet_ids: sandbox subnets by availability zone. s3_prefix_list_id: of the S3 gateway endpoint. system_ports:
-    TCP ports of the control side that sandbox nodes may reach (collector, model gateway). architecture: arm64 or
-    x86_64, of all instance types. nodes_ready: what must exist before nodes start (the add-ons, the mirrored release).
+    """subnet_ids: sandbox subnets by availability zone, in the order of the settings. s3_prefix_list_id: of the S3
+    gateway endpoint. system_ports: TCP ports of the control side that sandbox nodes may reach (collector, model gateway).
+    architecture: arm64 or x86_64, of all instance types. nodes_ready: what must exist before nodes start (the add-ons,
+    the mirrored release).
     """
 
     names: Names
@@ -110,7 +112,7 @@ def _check(args: GvisorPoolArgs) -> None:
 class GvisorPool(pulumi.ComponentResource):
     """Nodes for hostile code. Needs an AWS and a Kubernetes provider.
 
-    Makes: a node group per capacity type (spot, on-demand), tainted, scaled to zero by default, with the autoscaler's
+    Makes: a node group per zone and capacity type (spot, on-demand), tainted, scaled to zero by default, with the autoscaler's
     tags on their Auto Scaling groups; their launch template with the user data of `gvisor_user_data`; their role; their
     security group and its rules, also the matching ones of control plane, system nodes and proxy; the RuntimeClass
     `gvisor` with scheduling and overhead.
@@ -124,7 +126,7 @@ class GvisorPool(pulumi.ComponentResource):
     node listener (`gvisor_user_data.node_hosts` lists every host), the release and image layers come over the S3 gateway
     endpoint, and the Kubernetes API is reached at its private endpoint.
 
-    Outputs: node_group_names (capacity type → name, known at preview); security_group_id; node_role_arn (known);
+    Outputs: node_group_names (known at preview); security_group_id; node_role_arn (known);
     runtime_class (name, known).
     """
 
@@ -144,48 +146,67 @@ class GvisorPool(pulumi.ComponentResource):
             f"{name}-sandbox", names, "sandbox-nodes", [self.security_group_id], args.disk_gib, self,
             base64.b64encode(user_data(spec).encode()).decode(),
         )  # fmt: skip
-        self.node_group_names: dict[str, str] = {kind: names.name(f"sandbox-{kind}") for kind in args.sizes}
+        self.node_group_names: list[str] = []
+        opts = pulumi.ResourceOptions(
+            parent=self,
+            depends_on=[*ready, *rules, *args.nodes_ready],
+            ignore_changes=["scalingConfig.desiredSize"],  # the autoscaler's
+        )
+        first = next(iter(args.subnet_ids))
         for kind, size in args.sizes.items():
-            group = aws.eks.NodeGroup(
-                f"{name}-{kind}",
-                cluster_name=args.cluster_name,
-                node_group_name=self.node_group_names[kind],
-                node_role_arn=role.arn,
-                subnet_ids=[args.subnet_ids[zone] for zone in sorted(args.subnet_ids)],
-                version=args.version,
-                ami_type=ami_type,
-                instance_types=list(args.instance_types),
-                capacity_type=kind.upper().replace("-", "_"),
-                launch_template={"id": template.id, "version": template.latest_version.apply(str)},
-                scaling_config={
-                    "min_size": size.minimum, "max_size": size.maximum, "desired_size": size.minimum,
-                },
-                update_config={"max_unavailable": 1},
-                # The label is not here: the node gives it to itself once gVisor is verified.
-                taints=[{"key": SANDBOX_NODE_LABEL, "value": GVISOR_RUNTIME_CLASS, "effect": "NO_SCHEDULE"}],
-                tags=names.tags(f"sandbox-{kind}"),
-                opts=pulumi.ResourceOptions(
-                    parent=self,
-                    depends_on=[*ready, *rules, *args.nodes_ready],
-                    ignore_changes=["scalingConfig.desiredSize"],  # the autoscaler's
-                ),
-            )  # fmt: skip
-            self._tell_autoscaler(kind, group)
+            for zone in args.subnet_ids:
+                minimum = size.minimum if zone == first else 0
+                group = self._group(kind, zone, PoolSize(minimum, size.maximum), role, template, ami_type, opts)
+                self._tell_autoscaler(f"{kind}-{zone}", group)
         self._runtime_class()
         self.register_outputs({})
 
-    def _tell_autoscaler(self, kind: str, group: aws.eks.NodeGroup) -> None:
+    def _group(
+        self,
+        kind: str,
+        zone: str,
+        size: PoolSize,
+        role: aws.iam.Role,
+        template: aws.ec2.LaunchTemplate,
+        ami_type: str,
+        opts: pulumi.ResourceOptions,
+    ) -> aws.eks.NodeGroup:
+        """One zone's nodes of one kind. EKS can't change a group's subnets: with a group for all zones, one more zone
+        would replace every sandbox node."""
+        args, names = self._args, self._args.names
+        group_name = names.name(f"sandbox-{kind}-{zone}")
+        self.node_group_names.append(group_name)
+        return aws.eks.NodeGroup(
+            f"{self._name}-{kind}-{zone}",
+            cluster_name=args.cluster_name,
+            node_group_name=group_name,
+            node_role_arn=role.arn,
+            subnet_ids=[args.subnet_ids[zone]],
+            version=args.version,
+            ami_type=ami_type,
+            instance_types=list(args.instance_types),
+            capacity_type=kind.upper().replace("-", "_"),
+            launch_template={"id": template.id, "version": template.latest_version.apply(str)},
+            scaling_config={"min_size": size.minimum, "max_size": size.maximum, "desired_size": size.minimum},
+            update_config={"max_unavailable": 1},
+            # The label is not here: the node gives it to itself once gVisor is verified.
+            taints=[{"key": SANDBOX_NODE_LABEL, "value": GVISOR_RUNTIME_CLASS, "effect": "NO_SCHEDULE"}],
+            tags=names.tags(f"sandbox-{kind}"),
+            opts=opts,
+        )
+
+    def _tell_autoscaler(self, key: str, group: aws.eks.NodeGroup) -> None:
         """An empty group has no node to learn from: tags say which label its nodes will have, and that it is ours."""
         tags = {
             "discovery": (autoscaler_tag(self._args.names), "owned"),
             "label": (f"k8s.io/cluster-autoscaler/node-template/label/{SANDBOX_NODE_LABEL}", GVISOR_RUNTIME_CLASS),
         }
         scaling_group = group.resources.apply(lambda made: made[0].autoscaling_groups[0].name)
-        for what, (key, value) in tags.items():
+        for what, (tag, value) in tags.items():
             aws.autoscaling.Tag(
-                f"{self._name}-{kind}-{what}",
+                f"{self._name}-{key}-{what}",
                 autoscaling_group_name=scaling_group,
-                tag={"key": key, "value": value, "propagate_at_launch": False},
+                tag={"key": tag, "value": value, "propagate_at_launch": False},
                 opts=pulumi.ResourceOptions(parent=self),
             )
 

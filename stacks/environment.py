@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 
 import pulumi
@@ -167,6 +168,10 @@ class Environment:
             zoned(settings.existing_sandbox_route_tables),
         )
 
+    def _in_order(self, by_zone: Mapping[str, pulumi.Output[str]]) -> dict[str, pulumi.Output[str]]:
+        """As the settings name the zones: what lives in the first one or two must stay there when another is added."""
+        return {zone: by_zone[zone] for zone in self.settings.availability_zones}
+
     def _run(self) -> None:
         settings = self.settings
         self.cluster = Cluster(
@@ -174,7 +179,7 @@ class Environment:
             ClusterArgs(
                 self.names,
                 vpc_id=self.network.vpc_id,
-                subnet_ids=self.network.system_subnet_ids,
+                subnet_ids=self._in_order(self.network.system_subnet_ids),
                 log_group=self.logs.groups["cluster"],
                 admin_principal_arns=settings.cluster_admins,
                 public_access_cidrs=settings.cluster_public_access_cidrs,
@@ -187,7 +192,11 @@ class Environment:
         self.dns = ClusterDns(
             "dns",
             ClusterDnsArgs(
-                self.names, self.cluster.cluster_name, settings.vpc_cidr, SERVICE_CIDR, self.cluster.system_node_group
+                self.names,
+                self.cluster.cluster_name,
+                settings.vpc_cidr,
+                SERVICE_CIDR,
+                tuple(self.cluster.system_node_groups),
             ),
             self._on_both,
         )
@@ -244,7 +253,7 @@ class Environment:
                 cluster_name=self.cluster.cluster_name,
                 vpc_id=self.network.vpc_id,
                 vpc_cidr=settings.vpc_cidr,
-                subnet_ids=self.network.sandbox_subnet_ids,
+                subnet_ids=self._in_order(self.network.sandbox_subnet_ids),
                 control_plane_security_group_id=self.cluster.control_plane_security_group_id,
                 system_security_group_id=self.cluster.system_security_group_id,
                 s3_prefix_list_id=self.network.s3_prefix_list_id,
@@ -252,7 +261,7 @@ class Environment:
                 spot=PoolSize(maximum=settings.sandbox_max_spot_nodes),
                 on_demand=PoolSize(settings.sandbox_min_on_demand_nodes, settings.sandbox_max_on_demand_nodes),
                 instance_types=settings.sandbox_node_types,
-                nodes_ready=(self.cluster.system_node_group, self.dns.addon, self.artifacts),
+                nodes_ready=(*self.cluster.system_node_groups, self.dns.addon, self.artifacts),
             ),
             self._on_both,
         )
@@ -276,7 +285,7 @@ class Environment:
                 self.names,
                 self.cluster.cluster_name,
                 settings.deletion_protection,
-                cluster_ready=(self.cluster.cluster, self.cluster.system_node_group, self.dns.addon),
+                cluster_ready=(self.cluster.cluster, *self.cluster.system_node_groups, self.dns.addon),
             ),
             self._on_both,
         )

@@ -66,7 +66,8 @@ class Settings(StrictModel):
         default="us-east-1", description="AWS region"
     )
     availability_zones: tuple[str, ...] = pydantic.Field(
-        default=("us-east-1a", "us-east-1b"), description="2 to 6 zones of the region; EKS needs two"
+        default=("us-east-1a", "us-east-1b"),
+        description="2 to 6 zones of the region; the control plane stays in the first two, so add new ones at the end",
     )
     vpc_cidr: str = pydantic.Field(
         default="10.42.0.0/16", description="private range of the VPC, /16 to /18; zones get fixed parts of it"
@@ -124,13 +125,13 @@ class Settings(StrictModel):
         default=("m7g.large", "m6g.large"), description="instance types of the gVisor pool, all arm64"
     )
     sandbox_max_spot_nodes: Annotated[int, pydantic.Field(ge=0, le=450)] = pydantic.Field(
-        default=4, description="most spot nodes of the gVisor pool, which scales to zero"
+        default=2, description="most spot nodes of the gVisor pool in each zone; the pool scales to zero"
     )
     sandbox_max_on_demand_nodes: Annotated[int, pydantic.Field(ge=0, le=450)] = pydantic.Field(
-        default=1, description="most on-demand nodes of the gVisor pool, which scales to zero"
+        default=1, description="most on-demand nodes of the gVisor pool in each zone"
     )
     sandbox_min_on_demand_nodes: Annotated[int, pydantic.Field(ge=0, le=450)] = pydantic.Field(
-        default=0, description="on-demand nodes of the gVisor pool that always run, for a start without waiting"
+        default=0, description="on-demand nodes that always run in the first zone, for a start without waiting"
     )
     sandbox_max_concurrent: Annotated[int, pydantic.Field(ge=1, le=5000)] = pydantic.Field(
         default=100, description="most sandboxes at once"

@@ -143,9 +143,23 @@ def test_node_credentials_stay_out_of_the_containers_reach(made, preview):
     assert "keyName" not in template.inputs
 
 
-def test_system_nodes_run_in_every_system_subnet_once_the_add_ons_are_there(made):
+def test_the_control_plane_stays_in_the_first_two_zones_named(made):
+    zones = {"us-east-1c": "subnet-c", "us-east-1a": "subnet-a", "us-east-1b": "subnet-b"}
+    assert made(subnet_ids=zones).one(EKS)["vpcConfig"]["subnetIds"] == ["subnet-c", "subnet-a"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "groups"),
+    [(1, {"subnet-a": 1}), (2, {"subnet-a": 1, "subnet-b": 1}), (5, {"subnet-a": 3, "subnet-b": 2})],
+)
+def test_system_nodes_are_dealt_out_to_the_zones(made, nodes, groups):
+    recording = made(system_nodes=SystemNodes(nodes))
+    made_groups = recording.of_type("aws:eks/nodeGroup:NodeGroup")
+    assert {group["subnetIds"][0]: group["scalingConfig"]["desiredSize"] for group in made_groups} == groups
+
+
+def test_system_nodes_start_once_the_add_ons_are_there(made):
     group = made().one("aws:eks/nodeGroup:NodeGroup")
-    assert group["subnetIds"] == ["subnet-a", "subnet-b"]
     assert "remoteAccess" not in group.inputs
     assert group["launchTemplate"]["version"] == "7"
     waited = "".join(group.options.depends_on)

@@ -16,7 +16,7 @@ def made(record, names):
     def make(preview=False):
         def program():
             nodes = pulumi.ComponentResource("test:index:Nodes", "nodes")
-            ClusterDns("dns", ClusterDnsArgs(names, "ringfence-test", "10.42.0.0/16", "172.20.0.0/16", nodes))
+            ClusterDns("dns", ClusterDnsArgs(names, "ringfence-test", "10.42.0.0/16", "172.20.0.0/16", (nodes,)))
 
         return record(program, preview=preview)
 

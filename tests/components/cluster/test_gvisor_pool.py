@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 
 import pytest
 
@@ -35,12 +36,11 @@ def made(record, names, computed):
 
 
 def test_the_pool_is_spot_and_on_demand_tainted_and_scaled_to_zero(made, preview):
-    groups = {group["capacityType"]: group for group in made(preview).of_type(GROUP)}
-    assert set(groups) == {"SPOT", "ON_DEMAND"}
+    groups = {(group["capacityType"], *group["subnetIds"]): group for group in made(preview).of_type(GROUP)}
+    assert set(groups) == {(kind, subnet) for kind in ("SPOT", "ON_DEMAND") for subnet in SUBNETS.values()}
     for group in groups.values():
         assert group["taints"] == [{"key": "ringfence.dev/sandbox", "value": "gvisor", "effect": "NO_SCHEDULE"}]
         assert (group["scalingConfig"]["minSize"], group["scalingConfig"]["desiredSize"]) == (0, 0)
-        assert group["subnetIds"] == ["subnet-a", "subnet-b"]
         assert group["amiType"] == "AL2023_ARM_64_STANDARD"
         assert "remoteAccess" not in group.inputs
         assert group.options.ignore_changes == ("scalingConfig.desiredSize",)
@@ -54,16 +54,31 @@ def test_an_empty_group_tells_the_autoscaler_the_label_its_nodes_will_have(made)
     tags = {(r["autoscalingGroupName"], r["tag"]["key"], r["tag"]["value"])
             for r in made().of_type("aws:autoscaling/tag:Tag")}
     label = "k8s.io/cluster-autoscaler/node-template/label/ringfence.dev/sandbox"
-    for kind in ("spot", "on-demand"):
-        group = f"eks-ringfence-test-sandbox-{kind}-0a1b"
+    for kind, zone in itertools.product(("spot", "on-demand"), SUBNETS):
+        group = f"eks-ringfence-test-sandbox-{kind}-{zone}-0a1b"
         assert (group, label, "gvisor") in tags
         assert (group, "ringfence.dev/autoscaled-by/ringfence-test", "owned") in tags
 
 
 def test_a_capacity_type_without_nodes_is_not_made(made):
     recording = made(on_demand=PoolSize(0, 0), spot=PoolSize(1, 3))
-    (group,) = recording.of_type(GROUP)
-    assert group["scalingConfig"] == {"minSize": 1, "maxSize": 3, "desiredSize": 1}
+    assert {group["capacityType"] for group in recording.of_type(GROUP)} == {"SPOT"}
+
+
+def test_nodes_that_always_run_are_in_the_zone_named_first(made):
+    recording = made(on_demand=PoolSize(0, 0), spot=PoolSize(1, 3), subnet_ids=dict(reversed(SUBNETS.items())))
+    sizes = {tuple(group["subnetIds"]): group["scalingConfig"] for group in recording.of_type(GROUP)}
+    assert sizes == {
+        ("subnet-b",): {"minSize": 1, "maxSize": 3, "desiredSize": 1},
+        ("subnet-a",): {"minSize": 0, "maxSize": 3, "desiredSize": 0},
+    }
+
+
+def test_one_more_zone_leaves_the_other_zones_groups_as_they_are(made):
+    before = {group.name: group.inputs for group in made().of_type(GROUP)}
+    after = {group.name: group.inputs for group in made(subnet_ids=SUBNETS | {"us-east-1c": "subnet-c"}).of_type(GROUP)}
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {"pool-spot-us-east-1c", "pool-on-demand-us-east-1c"}
 
 
 def test_nodes_boot_with_the_rendered_user_data_and_keep_their_credentials(made, preview, names):
@@ -140,7 +155,7 @@ def test_nodes_start_after_their_rules_and_permissions(made):
 def test_names_are_known_at_preview_and_everything_hangs_on_the_component(made):
     recording = made(preview=True, returning=lambda p: [p.node_group_names, p.node_role_arn, p.runtime_class])
     assert recording.outputs == [
-        {"spot": "ringfence-test-sandbox-spot", "on-demand": "ringfence-test-sandbox-on-demand"},
+        [f"ringfence-test-sandbox-{kind}-{zone}" for kind in ("spot", "on-demand") for zone in SUBNETS],
         "arn:aws:iam::111122223333:role/ringfence-test-sandbox-node", "gvisor"]
     assert recording.unparented() == []
 
