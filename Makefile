@@ -4,7 +4,7 @@ SETUP = $(PYTHON) -IS ringfence/local/bootstrap.py
 RINGFENCE = .venv/bin/ringfence
 PYTEST = .venv/bin/pytest
 
-.PHONY: up preview review status env down test e2e bench doctor lint setup
+.PHONY: up preview review status env down test e2e bench doctor lint setup runtime-image
 
 up: setup ; @$(RINGFENCE) up $(ARGS)
 preview: setup ; @$(RINGFENCE) preview $(ARGS)
@@ -15,6 +15,7 @@ down: setup ; @$(RINGFENCE) down $(ARGS)
 test: setup ; @$(PYTEST) -m "not e2e" -n auto --dist loadfile $(ARGS)
 e2e: setup ; @$(PYTEST) -m e2e -n auto --dist loadfile $(ARGS)
 bench: setup ; @.venv/bin/python bench/run.py $(ARGS)
+runtime-image: setup ; @$(RINGFENCE) image build $(ARGS)
 doctor: setup ; @$(RINGFENCE) doctor $(ARGS)
 lint: setup ; @.venv/bin/ruff check $(ARGS) .
 setup: ; @$(SETUP)

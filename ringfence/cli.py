@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "catalog": ("ringfence.catalog.commands:catalog", "Check and explain the catalog of tools and roles."),
     "cost": ("ringfence.cost.commands:cost", "Estimate the monthly cost of a stack's settings."),
     "mirror": ("ringfence.artifacts_commands:mirror", "Copy pinned releases, checked, into the environment's bucket."),
+    "image": ("ringfence.image.commands:image", "Build the runtime image, or unpack it for local sandboxes."),
     "iam": ("ringfence.iam.commands:iam", "Compare policy documents and find escalation paths."),
     "grants": ("ringfence.review.commands:grants", "Check, update and explain the grant lockfile."),
     "review": ("ringfence.review.commands:review", "Report permission changes of a branch."),

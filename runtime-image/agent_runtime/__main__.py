@@ -12,7 +12,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 from agent_runtime import logs, loop, tools
-from agent_runtime.assignment import CREDENTIALS_FOLDER, SECRET_VARIABLES, Assignment, from_environment, parse
+from agent_runtime.assignment import CREDENTIALS_FOLDER, SECRET_VARIABLES, Assignment, from_environment, parse, ports_of
 from agent_runtime.audit import GatewaySink
 from agent_runtime.budget import MAX_SECONDS, MAX_USD
 from agent_runtime.errors import AssignmentError, GatewayError, RuntimeFault
@@ -48,7 +48,7 @@ def obtain(client: GatewayClient, environ: MutableMapping[str, str], folder: Pat
             unreachable += POLL_PAUSE_S
             data = None
         if data is not None:
-            return parse(data)
+            return parse(data, ports=ports_of(environ))
         time.sleep(POLL_PAUSE_S)
 
 

@@ -58,8 +58,12 @@ def from_environment(environ: Mapping[str, str], folder: Path = CREDENTIALS_FOLD
         "credentials": _credentials(folder, problems),
     }
     names = _names(environ.get("ALLOWED_TOOLS", ""), problems)
-    ports = _json(environ, "RINGFENCE_TOOL_PORTS", {}, problems)
-    return parse(data, names, ports, problems)
+    return parse(data, names, ports_of(environ, problems), problems)
+
+
+def ports_of(environ: Mapping[str, str], problems: list[str] | None = None) -> Mapping[str, Any]:
+    """Tool → its listener, in RINGFENCE_TOOL_PORTS."""
+    return _json(environ, "RINGFENCE_TOOL_PORTS", {}, [] if problems is None else problems)
 
 
 def parse(
@@ -68,8 +72,8 @@ def parse(
     ports: Mapping[str, Any] | None = None,
     found: list[str] | None = None,
 ) -> Assignment:
-    """The task in the gateway's assignment. names: tools allowed, by default those of the assignment; ports: of tools
-    whose declaration has none; found: problems known already. Raises AssignmentError with everything that is wrong."""
+    """The task in the gateway's assignment. names: tools allowed, by default those of the assignment; ports: tool → its
+    listener, ahead of the declarations'; found: problems known already. Raises AssignmentError with everything that is wrong."""
     problems = list(found or ())
     for key in ("prompt", "model"):
         if not isinstance(data.get(key), str) or not data[key].strip():
@@ -78,12 +82,9 @@ def parse(
     tools = data.get("tools")
     for index, item in enumerate(tools if isinstance(tools, list) else ()):
         try:
-            given = (ports or {}).get(item.get("name")) if isinstance(item, Mapping) else None
-            declarations.append(
-                Declaration.parse({"port": given, **item} if given and isinstance(item, Mapping) else item)
-            )
+            declarations.append(Declaration.parse(_with_port(item, ports or {}), f"tools[{index}]"))
         except (ValueError, TypeError) as error:
-            problems.append(f"tools[{index}]: {error}")
+            problems.append(str(error))
     if tools is not None and not isinstance(tools, list):
         problems.append("tools is no list | send a list of declarations")
     deadline = _deadline(data.get("deadline"), problems)
@@ -105,6 +106,13 @@ def parse(
         prices=data.get("prices") or {},
         region=str(data.get("region") or ""),
     )
+
+
+def _with_port(item: object, ports: Mapping[str, Any]) -> object:
+    """The declaration with its listener as this sandbox reaches it, which only whoever made the sandbox knows."""
+    if not isinstance(item, Mapping) or item.get("name") not in ports:
+        return item
+    return {**item, "port": ports[item["name"]]}
 
 
 def _names(text: str, problems: list[str]) -> tuple[str, ...]:
