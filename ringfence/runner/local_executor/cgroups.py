@@ -95,7 +95,7 @@ class Group:
         if (folder / "memory.swap.max").exists():
             _write(folder / "memory.swap.max", "0")
         _write(folder / "memory.oom.group", "1")
-        _write(folder / "cpu.max", f"{_quota(limits)} {_PERIOD_US}")
+        _write(folder / "cpu.max", f"{_quota(limits.cpu_millis)} {_PERIOD_US}")
         _write(folder / "pids.max", str(limits.processes))
 
     def _make_version_1(self, limits: Limits) -> None:
@@ -114,8 +114,15 @@ class Group:
             _write(memory / "memory.memsw.limit_in_bytes", str(limits.memory_bytes))
         cpu = self._controllers["cpu"] / self.name
         _write(cpu / "cpu.cfs_period_us", str(_PERIOD_US))
-        _write(cpu / "cpu.cfs_quota_us", str(_quota(limits)))
+        _write(cpu / "cpu.cfs_quota_us", str(_quota(limits.cpu_millis)))
         _write(self._controllers["pids"] / self.name / "pids.max", str(limits.processes))
+
+    def limit_cpu(self, cpu_millis: int) -> None:
+        """Changes the CPU limit of a group that was made. Raises OSError."""
+        if self._unified is not None:
+            _write(self._unified / self.name / "cpu.max", f"{_quota(cpu_millis)} {_PERIOD_US}")
+        else:
+            _write(self._controllers["cpu"] / self.name / "cpu.cfs_quota_us", str(_quota(cpu_millis)))
 
     def out_of_memory(self) -> bool:
         """Whether the kernel killed something in the group because its memory was used up."""
@@ -166,8 +173,8 @@ def _below(folder: Path) -> Iterator[Path]:
         yield from sorted((path for path in folder.rglob("*") if path.is_dir()), key=lambda path: -len(path.parts))
 
 
-def _quota(limits: Limits) -> int:
-    return max(limits.cpu_millis * _PERIOD_US // 1000, 1000)
+def _quota(cpu_millis: int) -> int:
+    return max(cpu_millis * _PERIOD_US // 1000, 1000)
 
 
 def _write(path: Path, text: str) -> None:

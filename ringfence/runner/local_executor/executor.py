@@ -44,6 +44,9 @@ GATEWAY_PORT, AWS_PORT = 14000, 14001
 MAX_CPU_MILLIS, MAX_MEMORY_MIB = 1000, 1024
 # gVisor's own threads (some 40) and one host thread per thread inside; a fork bomb ends the sandbox, not the machine.
 PROCESSES = 256
+# gVisor and the interpreter start with more CPU than the unit's own, until the sandbox first calls the gateway, or this long:
+# at half a CPU the start alone takes almost twice as long.
+BOOT_CPU_MILLIS, BOOT_S = 2000, 3.0
 _READ_BYTES = 1 << 16
 _T = TypeVar("_T")
 
@@ -163,7 +166,7 @@ class LocalExecutor:
             undo.callback(relay.close)
             await _open(relay, fence, targets)
             group = Group(name)
-            limits = Limits(unit.memory_mib << 20, unit.cpu_millis, PROCESSES)
+            limits = Limits(unit.memory_mib << 20, max(unit.cpu_millis, BOOT_CPU_MILLIS), PROCESSES)
             await _in_thread(lambda: group.make(limits))
             stdin = launch.payload(self._root.command, environment, credentials)
             undo_stdin = undo.enter_context(contextlib.ExitStack())
@@ -177,19 +180,23 @@ class LocalExecutor:
             undo_stdin.close()
             running = _Running(fence, relay, process, unit.deadline, bound=len(targets) > 1 or bool(unit.credentials))
             self._running[name] = running
-            running.ended = asyncio.create_task(self._watch(running, group))
+            running.ended = asyncio.create_task(self._watch(running, group, unit.cpu_millis))
             undo.pop_all()
 
-    async def _watch(self, running: _Running, group: Group) -> Exit:
-        """Reads the output until the process ends; kills it at its deadline."""
-        killer = asyncio.create_task(_kill_at_deadline(running))
+    async def _watch(self, running: _Running, group: Group, cpu_millis: int) -> Exit:
+        """Reads the output until the process ends; lowers its CPU limit once it has started; kills it at its deadline."""
+        tasks = (
+            asyncio.create_task(_kill_at_deadline(running)),
+            asyncio.create_task(_settle(running, group, cpu_millis)),
+        )
         try:
             stream = running.process.stdout
             while stream is not None and (data := await stream.read(_READ_BYTES)):
                 running.output.add(data)
             code = await running.process.wait()
         finally:
-            killer.cancel()
+            for task in tasks:
+                task.cancel()
             running.relay.close()
         log = running.output.text()
         if running.killed:
@@ -234,6 +241,18 @@ async def _kill_at_deadline(running: _Running) -> None:
     running.killed = running.killed or "DeadlineExceeded"
     running.relay.close()
     _kill(running.process)
+
+
+async def _settle(running: _Running, group: Group, cpu_millis: int) -> None:
+    """Gives a sandbox that has started its own CPU limit; one that can't be limited is killed."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(running.relay.used.wait(), BOOT_S)
+    try:
+        group.limit_cpu(cpu_millis)
+    except OSError:
+        if running.process.returncode is None:
+            running.killed = running.killed or "Unlimited"
+            _kill(running.process)
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:

@@ -18,9 +18,10 @@ _CHUNK_BYTES = 1 << 16
 
 
 class Relay:
-    """The open ports of one sandbox. Belongs to one event loop."""
+    """The open ports of one sandbox. Belongs to one event loop. used: set once the sandbox has connected to any."""
 
     def __init__(self) -> None:
+        self.used = asyncio.Event()
         self._servers: dict[int, asyncio.Server] = {}
         self._connections: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -53,6 +54,7 @@ class Relay:
         if self._closed or len(self._connections) >= MAX_CONNECTIONS:
             writer.transport.abort()
             return
+        self.used.set()
         task = asyncio.get_running_loop().create_task(_carry(reader, writer, target))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
