@@ -68,9 +68,10 @@ class _Running:
     network: network.Network
     relay: Relay
     process: asyncio.subprocess.Process
+    unit: Unit
     deadline: datetime
+    bound: bool
     output: launch.Output = field(default_factory=launch.Output)
-    bound: bool = False
     killed: str = ""
     ended: asyncio.Task[Exit] | None = None
 
@@ -112,15 +113,15 @@ class LocalExecutor:
 
     async def start(self, unit: Unit, report: Report) -> None:
         """Makes the sandbox and starts its process. Raises ExecutorError; what was made by then is for `remove`."""
-        await self._start(unit, report, dict(unit.credentials), self._targets(unit.tools))
+        await self._start(unit, report, dict(unit.credentials), self._targets(unit.tools), bound=True)
 
     async def warm(self, unit: Unit, report: Report) -> None:
         """As `start`, with only the gateway in reach and without credentials, whatever the unit holds of them."""
-        await self._start(unit, report, {}, self._targets(()))
+        await self._start(unit, report, {}, self._targets(()), bound=False)
 
     async def bind(self, unit: Unit) -> None:
-        """Opens the ports of the unit's tools in a warm sandbox, once. Raises ExecutorError when it no longer runs, or was
-        bound or started with its tools before."""
+        """Opens the ports of the unit's tools in a warm sandbox, once. Raises ExecutorError when it no longer runs, is smaller
+        than the unit, or was bound or started with its tools before."""
         running = self._running.get(unit.invocation_id)
         if running is None or running.process.returncode is not None or running.killed:
             raise ExecutorError(f"the sandbox of invocation {unit.invocation_id} no longer runs, so it can't be bound")
@@ -128,9 +129,15 @@ class LocalExecutor:
             raise ExecutorError(
                 f"the sandbox of invocation {unit.invocation_id} is bound already; it is never used twice"
             )
+        made = running.unit
+        if unit.memory_mib > made.memory_mib or unit.cpu_millis > made.cpu_millis:
+            raise ExecutorError(
+                f"the warm sandbox {unit.invocation_id} has {made.cpu_millis}m CPU and {made.memory_mib} MiB; the unit wants "
+                f"{unit.cpu_millis}m and {unit.memory_mib} MiB\n    remedy: start it cold"
+            )
+        targets = self._targets(unit.tools)
         running.bound = True
         running.deadline = unit.deadline
-        targets = self._targets(unit.tools)
         targets.pop(GATEWAY_PORT)
         if targets:
             await _open(running.relay, running.network, targets)
@@ -151,7 +158,13 @@ class LocalExecutor:
         return dict(self._root.environment) | dict(unit.environment) | own
 
     async def _start(
-        self, unit: Unit, report: Report, credentials: Mapping[str, bytes], targets: Mapping[int, Address]
+        self,
+        unit: Unit,
+        report: Report,
+        credentials: Mapping[str, bytes],
+        targets: Mapping[int, Address],
+        *,
+        bound: bool,
     ) -> None:
         name = unit.invocation_id
         if datetime.now(UTC) >= unit.deadline:
@@ -178,7 +191,7 @@ class LocalExecutor:
             report("starting gVisor")
             process = await launch.start(self._runsc, folder, name, f"{namespaces}/{fence.empty}", stdin)
             undo_stdin.close()
-            running = _Running(fence, relay, process, unit.deadline, bound=len(targets) > 1 or bool(unit.credentials))
+            running = _Running(fence, relay, process, unit, unit.deadline, bound)
             self._running[name] = running
             running.ended = asyncio.create_task(self._watch(running, group, unit.cpu_millis))
             undo.pop_all()
