@@ -1,4 +1,4 @@
-"""The broker's own AWS role: it may become each tool, and nothing else."""
+"""The broker's own AWS role: it may become each tool, end what it began, and keep its ledger; and nothing else."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import pulumi_aws as aws
 
 from components.iam_documents import MANAGED_POLICY_LIMIT, document, size_problems, statement
 from components.pod_identity import pod_identity_trust
+from components.tool_boundary import boundary_arn
+from ringfence.broker.dynamodb_ledger import PARTITION_KEY, SORT_KEY, TIME_TO_LIVE
+from ringfence.broker.secret_stores import secret_name
 from ringfence.errors import InputError
 from ringfence.iam.tool_documents import ASSUME_ACTIONS, broker_role_name
 from ringfence.names import BROKER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE, Names
@@ -63,16 +66,45 @@ def policy_name(names: Names, shard: int) -> str:
     return names.name(f"broker-tools-{shard}")
 
 
+def ledger_table(names: Names) -> str:
+    """Name of the table with the broker's ledger."""
+    return names.name("credentials")
+
+
+def work_document(names: Names) -> str:
+    """What the broker may do besides becoming tools: deny revoked credentials, keep its ledger, read tools' secrets and
+    look into CloudTrail.
+
+    Writing a tool role's policy gives the broker nothing: the condition asks for the tool's boundary, and that allows
+    what the catalog grants the tool, which the broker may become anyway.
+    """
+    tools = names.iam_arn(f"role/{names.tool_role('*')}")
+    bounded = {"ArnLike": {"iam:PermissionsBoundary": boundary_arn(names, "*")}}
+    items = [f"dynamodb:{action}" for action in ("DeleteItem", "GetItem", "PutItem", "Query", "UpdateItem")]
+    return document(
+        statement("Allow", "iam:PutRolePolicy", tools, bounded, sid="Revoke"),
+        statement("Allow", items, names.arn("dynamodb", f"table/{ledger_table(names)}"), sid="Ledger"),
+        statement(
+            "Allow",
+            "secretsmanager:GetSecretValue",
+            names.arn("secretsmanager", f"secret:{secret_name(names, '*')}"),
+            sid="ToolSecrets",
+        ),
+        statement("Allow", "cloudtrail:LookupEvents", "*", sid="Watch"),
+    )
+
+
 class BrokerAccess(pulumi.ComponentResource):
     """Lets the broker's pods, and only them, become the catalog's tools.
 
-    Makes: the broker's role; up to eight managed policies that list the tool roles by ARN, attached to it, and the
-    statement that it has no other policy; the Pod Identity association with the broker's service account.
+    Makes: the broker's role; up to eight managed policies that list the tool roles by ARN, and one for its own work,
+    attached to it; the statement that it has no other policy; the Pod Identity association with the broker's service
+    account; the table with its ledger.
     Protects against: another pod, namespace or cluster getting the broker's role (conditions on what EKS vouches for);
     the broker becoming anything but a declared tool; a tool outside of the catalog.
     Trust zone: control side.
 
-    Outputs: role_name, role_arn (known at preview); role (to depend on).
+    Outputs: role_name, role_arn, ledger_table (known at preview); role (to depend on).
     """
 
     def __init__(self, name: str, args: BrokerAccessArgs, opts: pulumi.ResourceOptions | None = None):
@@ -104,6 +136,7 @@ class BrokerAccess(pulumi.ComponentResource):
                 f"{name}-tools-{shard}-attachment", role=self.role.name, policy_arn=policy.arn, opts=child
             )
             attached.append(attachment.policy_arn)
+        attached.append(self._work(f"{name}-work", names, child))
         aws.iam.RolePolicyAttachmentsExclusive(
             f"{name}-no-other-managed", role_name=self.role.name, policy_arns=attached, opts=child
         )
@@ -117,4 +150,31 @@ class BrokerAccess(pulumi.ComponentResource):
             tags=names.tags("broker"),
             opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.cluster_ready)),
         )
+        self.ledger_table: str = ledger_table(names)
+        aws.dynamodb.Table(
+            f"{name}-ledger",
+            name=self.ledger_table,
+            billing_mode="PAY_PER_REQUEST",
+            hash_key=PARTITION_KEY,
+            range_key=SORT_KEY,
+            attributes=[{"name": PARTITION_KEY, "type": "S"}, {"name": SORT_KEY, "type": "S"}],
+            ttl={"attribute_name": TIME_TO_LIVE, "enabled": True},
+            point_in_time_recovery={"enabled": True},
+            tags=names.tags("credentials"),
+            opts=child,
+        )
         self.register_outputs({})
+
+    def _work(self, name: str, names: Names, child: pulumi.ResourceOptions) -> pulumi.Output[str]:
+        """Makes and attaches the policy for the broker's own work; its ARN."""
+        policy = aws.iam.Policy(
+            name,
+            name=names.name("broker-work"),
+            description="The broker's own work: revoke, keep the ledger, read tools' secrets, watch",
+            policy=work_document(names),
+            tags=names.tags("broker-work"),
+            opts=child,
+        )
+        return aws.iam.RolePolicyAttachment(
+            f"{name}-attachment", role=self.role.name, policy_arn=policy.arn, opts=child
+        ).policy_arn

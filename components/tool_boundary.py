@@ -1,4 +1,4 @@
-"""The permissions boundary of every tool role: what no tool may ever do, whatever its grants say."""
+"""The permissions boundary of a tool's role: its declared grants and no more, whatever policies the role is given."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pulumi_aws as aws
 
 from components.iam_documents import MANAGED_POLICY_LIMIT, Statement, check_size, document, statement
 from components.log_protection import unmask_denial
+from ringfence.catalog.model import Tool
+from ringfence.iam.tool_documents import grant_statements
 from ringfence.names import Names
 
 # Ways to more power: identities, other sessions, compute that carries a role, and resource policies.
@@ -33,20 +35,21 @@ _EVASION = (
 
 @dataclass(frozen=True)
 class ToolBoundaryArgs:
-    """further_regions: regions besides the environment's own in which tools may call AWS."""
+    """tool: whose role it is for. further_regions: regions besides the environment's own in which tools may call AWS."""
 
     names: Names
+    tool: Tool
     further_regions: tuple[str, ...] = ()
 
 
-def boundary_name(names: Names) -> str:
-    """Name of the environment's boundary policy."""
-    return names.name("tool-boundary")
+def boundary_name(names: Names, tool: str) -> str:
+    """Name of a tool's boundary policy."""
+    return names.name(f"tool-boundary-{tool}")
 
 
-def boundary_arn(names: Names) -> str:
-    """ARN of the environment's boundary policy, known before it is made."""
-    return names.iam_arn(f"policy/{boundary_name(names)}")
+def boundary_arn(names: Names, tool: str) -> str:
+    """ARN of a tool's boundary policy, known before it is made; ``*`` for the pattern of all."""
+    return names.iam_arn(f"policy/{boundary_name(names, tool)}")
 
 
 def _own_things(names: Names) -> Statement:
@@ -66,11 +69,15 @@ def _own_things(names: Names) -> Statement:
     )
 
 
-def boundary_document(names: Names, further_regions: tuple[str, ...] = ()) -> str:
-    """The boundary as text. A boundary grants nothing: a tool may do what its own policy and this both allow."""
+def boundary_document(names: Names, tool: Tool, further_regions: tuple[str, ...] = ()) -> str:
+    """The boundary as text. A boundary grants nothing: a role may do what its own policies and this both allow.
+
+    It repeats the tool's grants, so that whoever may write policies of the role (the broker, to revoke) can give it
+    nothing that the catalog doesn't; and it denies what no tool may do, whatever the catalog says.
+    """
     regions = (names.region, *further_regions)
     return document(
-        statement("Allow", "*", "*", sid="CapOnly"),
+        *grant_statements(tool, names),
         statement("Deny", _ESCALATION, "*", sid="Escalation"),
         statement("Deny", _EVASION, "*", sid="Evasion"),
         unmask_denial(),
@@ -83,11 +90,12 @@ def boundary_document(names: Names, further_regions: tuple[str, ...] = ()) -> st
 
 
 class ToolBoundary(pulumi.ComponentResource):
-    """One managed policy, set as the permissions boundary of every tool role.
+    """One managed policy, set as the permissions boundary of one tool's role.
 
     Makes: the managed policy.
-    Protects against: a catalog entry, or a change behind Pulumi's back, that lets a tool escalate, hide, read masked
-    logs, reach the environment's own buckets, logs, topics and secrets, act in another region, or act untraceably.
+    Protects against: policies of the role that allow more than the catalog grants, whoever wrote them; a catalog entry
+    that lets a tool escalate, hide, read masked logs, reach the environment's own buckets, logs, topics and secrets, act
+    in another region, or act untraceably.
     Trust zone: operator.
 
     Outputs: arn (known at preview); policy (to depend on).
@@ -95,16 +103,16 @@ class ToolBoundary(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: ToolBoundaryArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__("ringfence:index:ToolBoundary", name, None, opts)
-        policy_name = boundary_name(args.names)
-        text = boundary_document(args.names, args.further_regions)
+        policy_name = boundary_name(args.names, args.tool.name)
+        text = boundary_document(args.names, args.tool, args.further_regions)
         check_size(f"policy {policy_name}", "managed policy", [text], MANAGED_POLICY_LIMIT)
-        self.arn: str = boundary_arn(args.names)
+        self.arn: str = boundary_arn(args.names, args.tool.name)
         self.policy = aws.iam.Policy(
             f"{name}-policy",
             name=policy_name,
-            description="The most that any tool of this environment may ever do",
+            description=f"The most that tool {args.tool.name} may ever do",
             policy=text,
-            tags=args.names.tags("tool-boundary"),
+            tags=args.names.tags(f"tool-boundary-{args.tool.name}"),
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.register_outputs({})

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from components.tool_boundary import boundary_arn
+from components.tool_boundary import ToolBoundary, ToolBoundaryArgs
+from ringfence.broker.revocation import LONGEST_SESSION, POLICY_NAME, revoked_document
 from ringfence.catalog.model import Tool
 from ringfence.iam.tool_documents import TOOL_TAG, tool_documents
 from ringfence.names import Names
 
 # The longest a session of a tool may be; STS gives at least 900 s, and the broker cuts sessions to the tool's own life.
-MAX_SESSION_SECONDS = 3600
+MAX_SESSION_SECONDS = int(LONGEST_SESSION.total_seconds())
 # IAM's limit (docs.aws.amazon.com/IAM/latest/APIReference/API_CreateRole.html).
 _DESCRIPTION_LIMIT = 1000
 
@@ -29,14 +30,14 @@ class ToolRoleArgs:
 class ToolRole(pulumi.ComponentResource):
     """The role that the broker assumes for calls of one tool.
 
-    Makes: the role, its trust policy, its inline policy `grants` (none for a tool without grants), and the statement
-    that it has no other inline policy and no managed one; the permissions boundary is set.
+    Makes: the role, its trust policy, its permissions boundary, its inline policies `grants` and `revoked` (none for a
+    tool without grants), and the statement that it has no other inline policy and no managed one.
     Protects against: anybody but the broker becoming the tool; sessions that can't be traced to an invocation and a
-    user; grants beyond the declaration, also those added by hand; grants beyond the boundary. Documents are known at
-    preview, so that a review sees them before they exist.
+    user; grants beyond the declaration, also those added by hand; use of a revoked credential. Documents are known at
+    preview, so that a review sees them before they exist; what `revoked` lists is the broker's and no difference.
     Trust zone: control side (the role is used for the sandbox's sake, but never from inside it).
 
-    Depend on BrokerAccess and ToolBoundary: IAM refuses a trust policy or a boundary that names what is not there.
+    Depend on BrokerAccess: IAM refuses a trust policy that names what is not there.
 
     Outputs: role_name, role_arn, trust_document, policy_document: all known at preview.
     """
@@ -50,22 +51,31 @@ class ToolRole(pulumi.ComponentResource):
         self.trust_document: str = documents.trust
         self.policy_document: str | None = documents.policy
         child = pulumi.ResourceOptions(parent=self)
+        boundary = ToolBoundary(f"{name}-boundary", ToolBoundaryArgs(names, tool), child)
         role = aws.iam.Role(
             f"{name}-role",
             name=documents.role_name,
             description=_description(tool),
             assume_role_policy=documents.trust,
-            permissions_boundary=boundary_arn(names),
+            permissions_boundary=boundary.arn,
             max_session_duration=MAX_SESSION_SECONDS,
             tags=names.tags(f"tool-{tool.name}", **{TOOL_TAG: tool.name}),
-            opts=child,
+            # The boundary's ARN is plain text, known before the policy is.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[boundary.policy]),
         )
         inline: list[pulumi.Input[str]] = []
         if documents.policy:
             grants = aws.iam.RolePolicy(
                 f"{name}-grants", name="grants", role=role.name, policy=documents.policy, opts=child
             )
-            inline.append(grants.name)
+            revoked = aws.iam.RolePolicy(
+                f"{name}-revoked",
+                name=POLICY_NAME,
+                role=role.name,
+                policy=revoked_document(),
+                opts=pulumi.ResourceOptions(parent=self, ignore_changes=["policy"]),
+            )
+            inline += [grants.name, revoked.name]
         # Without these two, a policy put on the role behind Pulumi's back is a resource that Pulumi doesn't know, and
         # no refresh would show it.
         aws.iam.RolePoliciesExclusive(f"{name}-no-other-inline", role_name=role.name, policy_names=inline, opts=child)

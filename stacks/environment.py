@@ -26,7 +26,6 @@ from components.node_autoscaler import NodeAutoscaler, NodeAutoscalerArgs
 from components.sandbox import Sandbox, SandboxArgs
 from components.telemetry import Telemetry, TelemetryArgs
 from components.telemetry import image_domains as telemetry_image_domains
-from components.tool_boundary import ToolBoundary, ToolBoundaryArgs
 from components.tool_role import ToolRole, ToolRoleArgs
 from components.vault import Vault, VaultArgs
 from components.vault import image_domains as vault_image_domains
@@ -203,7 +202,6 @@ class Environment:
 
     def _grant(self) -> None:
         """The broker first: IAM refuses a trust policy that names a role which isn't there."""
-        self.boundary = ToolBoundary("tools", ToolBoundaryArgs(self.names), self._on_aws)
         self.broker = BrokerAccess(
             "broker",
             BrokerAccessArgs(
@@ -214,7 +212,7 @@ class Environment:
             ),
             self._on_aws,
         )
-        first = pulumi.ResourceOptions(depends_on=[self.boundary.policy, self.broker.role])
+        first = pulumi.ResourceOptions(depends_on=[self.broker.role])
         self.tool_roles = {
             tool.name: ToolRole(
                 tool.name, ToolRoleArgs(self.names, tool), pulumi.ResourceOptions.merge(self._on_aws, first)
@@ -314,7 +312,6 @@ class Environment:
                 alarm_topic_arn=self.budget.topic_arn,
                 vpc_cidr=settings.vpc_cidr,
                 service_cidr=SERVICE_CIDR,
-                tools=tuple(tool.name for tool in self.catalog.tools),
                 replicas=2 if settings.profile == "production" else 1,
                 cluster_ready=(self.cluster.cluster, self.logs, self.sandbox),
             ),

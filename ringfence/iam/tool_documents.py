@@ -26,6 +26,8 @@ from ringfence.names import Names
 INVOCATION_TAG = "invocation"
 TOOL_TAG = "tool"
 USER_TAG = "user"
+# Tells the credentials of one invocation and tool apart, so that each can be revoked.
+CREDENTIAL_TAG = "credential"
 # What the broker needs to assume a role with tags and a source identity.
 ASSUME_ACTIONS = ("sts:AssumeRole", "sts:SetSourceIdentity", "sts:TagSession")
 # docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html
@@ -65,15 +67,20 @@ def grant_statement(grant: Grant, names: Names) -> Statement:
     )
 
 
-def grants_document(tool: Tool, names: Names) -> str | None:
-    """The role's inline policy, statements in canonical order, so that reordering grants changes nothing."""
+def grant_statements(tool: Tool, names: Names) -> list[Statement]:
+    """The tool's grants as statements in canonical order, so that reordering grants changes nothing."""
     statements = [grant_statement(grant, names) for grant in tool.grants]
-    return document(*sorted(statements, key=lambda item: json.dumps(item, sort_keys=True))) if statements else None
+    return sorted(statements, key=lambda item: json.dumps(item, sort_keys=True))
+
+
+def grants_document(tool: Tool, names: Names) -> str | None:
+    """The role's inline policy; None for a tool without grants."""
+    return document(*grant_statements(tool, names)) if tool.grants else None
 
 
 def trust_document(tool: Tool, names: Names, broker_role_arn: str) -> str:
     """Trust in the broker's role alone, and only for a session with a source identity, the tool's own tag, an
-    invocation and a user."""
+    invocation, a user and a credential's id."""
     return document(
         statement(
             "Allow",
@@ -85,6 +92,7 @@ def trust_document(tool: Tool, names: Names, broker_role_arn: str) -> str:
                     "sts:SourceIdentity": _PRESENT,
                     f"aws:RequestTag/{INVOCATION_TAG}": _PRESENT,
                     f"aws:RequestTag/{USER_TAG}": _PRESENT,
+                    f"aws:RequestTag/{CREDENTIAL_TAG}": _PRESENT,
                 },
             },
             principals={"AWS": broker_role_arn},

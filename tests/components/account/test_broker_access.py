@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.broker_access import BrokerAccess, BrokerAccessArgs, assume_documents, shard_of
+from components.broker_access import BrokerAccess, BrokerAccessArgs, assume_documents, shard_of, work_document
 from components.iam_documents import MANAGED_POLICY_LIMIT, policy_size
 from components.pod_identity import pod_identity_trust
 from ringfence.errors import InputError
@@ -73,7 +73,8 @@ def test_two_hundred_tools_fit_and_all_are_reached(record, preview, names, ident
     for tool in (MANY[0], MANY[99], MANY[199]):
         arn = f"arn:aws:iam::111122223333:role/ringfence-test-tool-{tool}"
         assert identity_permits(list(policies.values()), "sts:AssumeRole", arn)
-    assert len(recording.of_type("aws:iam/rolePolicyAttachment:RolePolicyAttachment")) == len(policies)
+    attachments = recording.of_type("aws:iam/rolePolicyAttachment:RolePolicyAttachment")
+    assert len(attachments) == len(policies)
 
 
 def test_adding_a_tool_changes_one_policy_and_nothing_else(record, names):
@@ -94,7 +95,7 @@ def test_more_tools_than_fit_are_refused_with_every_policy_that_overflows(names)
     assert "broker-tools-0" in caught.value.problems[0].where
 
 
-def test_the_broker_has_no_policy_but_its_shards(record, names):
+def test_the_broker_has_no_policy_but_its_shards_and_its_own_work(record, names):
     recording = _made(record, names, ("reports", "tickets"))
     exclusive = recording.one("aws:iam/rolePolicyAttachmentsExclusive:RolePolicyAttachmentsExclusive")
     attached = [r["policyArn"] for r in recording.of_type("aws:iam/rolePolicyAttachment:RolePolicyAttachment")]
@@ -108,3 +109,38 @@ def test_the_role_is_bound_to_the_brokers_service_account(record, preview, names
     assert (binding["namespace"], binding["serviceAccount"]) == ("ringfence-system", "broker")
     assert binding["clusterName"] == "ringfence-test"
     assert recording.unparented() == []
+
+
+def test_the_broker_may_revoke_and_keep_its_ledger_and_no_more(names, identity_permits):
+    work = [work_document(names)]
+    role = "arn:aws:iam::111122223333:role/ringfence-test-tool-reports"
+    bounded = {"iam:PermissionsBoundary": "arn:aws:iam::111122223333:policy/ringfence-test-tool-boundary-reports"}
+    table = "arn:aws:dynamodb:us-east-1:111122223333:table/ringfence-test-credentials"
+    secret = "arn:aws:secretsmanager:us-east-1:111122223333:secret:{}-AbCdEf"
+    for action, resource, context in (
+        ("iam:PutRolePolicy", role, bounded),
+        ("dynamodb:PutItem", table, {}),
+        ("secretsmanager:GetSecretValue", secret.format("ringfence-test/tools/reports"), {}),
+        ("cloudtrail:LookupEvents", "*", {}),
+    ):
+        assert identity_permits(work, action, resource, context), action
+    for action, resource, context in (
+        # A role that lost its boundary, or has another, could be given anything.
+        ("iam:PutRolePolicy", role, {}),
+        ("iam:PutRolePolicy", role, {"iam:PermissionsBoundary": "arn:aws:iam::aws:policy/AdministratorAccess"}),
+        ("iam:PutRolePolicy", "arn:aws:iam::111122223333:role/ringfence-test-broker", bounded),
+        ("iam:AttachRolePolicy", role, bounded),
+        ("iam:DeleteRolePermissionsBoundary", role, bounded),
+        ("iam:UpdateAssumeRolePolicy", role, bounded),
+        ("dynamodb:DeleteTable", table, {}),
+        ("dynamodb:PutItem", table.replace("credentials", "other"), {}),
+        ("secretsmanager:GetSecretValue", secret.format("ringfence-test/other"), {}),
+    ):
+        assert not identity_permits(work, action, resource, context), action
+
+
+def test_the_ledger_expires_its_closed_entries(record, preview, names):
+    table = _made(record, names, ("reports",), preview).one("aws:dynamodb/table:Table")
+    assert (table["hashKey"], table["rangeKey"]) == ("shelf", "id")
+    assert table["ttl"] == {"attributeName": "forget", "enabled": True}
+    assert table["pointInTimeRecovery"] == {"enabled": True}

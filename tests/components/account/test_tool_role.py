@@ -9,8 +9,12 @@ import pytest
 
 from components.tool_boundary import ToolBoundary, ToolBoundaryArgs, boundary_document
 from components.tool_role import ToolRole, ToolRoleArgs
+from ringfence.broker.revocation import revoked_document
 from ringfence.catalog.model import Grant, Tool
 from ringfence.errors import InputError
+from ringfence.iam.containment import contains
+from ringfence.iam.document import parse
+from ringfence.iam.model import Permissions
 from ringfence.iam.request import Principal
 from ringfence.iam.tool_documents import expand, grants_document, tool_documents
 
@@ -20,6 +24,7 @@ ASSUME = {
     "aws:RequestTag/tool": "reports",
     "aws:RequestTag/invocation": "inv-1",
     "aws:RequestTag/user": "ana",
+    "aws:RequestTag/credential": "abcdefgh",
 }
 LIVE = {"aws:RequestedRegion": "us-east-1", "aws:SourceIdentity": "inv-1"}
 
@@ -39,17 +44,23 @@ def _everything() -> str:
 def test_the_documents_of_a_tool_are_known_at_preview(record, preview, names, golden):
     recording = record(lambda: ToolRole("reports", ToolRoleArgs(names, _tool())), preview=preview)
     role = recording.one("aws:iam/role:Role")
-    policy = recording.one("aws:iam/rolePolicy:RolePolicy")
-    shown = {"trust": json.loads(role["assumeRolePolicy"]), "grants": json.loads(policy["policy"])}
+    policy = recording.one("aws:iam/rolePolicy:RolePolicy", "reports-grants")
+    revoked = recording.one("aws:iam/rolePolicy:RolePolicy", "reports-revoked")
+    shown = {
+        "trust": json.loads(role["assumeRolePolicy"]),
+        "grants": json.loads(policy["policy"]),
+        "revoked": json.loads(revoked["policy"]),
+    }
     golden("tool_role.json", json.dumps(shown, indent=2, sort_keys=True) + "\n")
     assert role["name"] == "ringfence-test-tool-reports" == policy["role"]
     assert role.parent_type == "ringfence:index:ToolRole" == policy.parent_type
 
 
-def test_every_tool_role_carries_the_boundary_and_a_session_limit(record, names):
-    role = record(lambda: ToolRole("reports", ToolRoleArgs(names, _tool()))).one("aws:iam/role:Role")
-    boundary = record(lambda: ToolBoundary("boundary", ToolBoundaryArgs(names))).one("aws:iam/policy:Policy")
+def test_every_tool_role_carries_its_own_boundary_and_a_session_limit(record, names):
+    recording = record(lambda: ToolRole("reports", ToolRoleArgs(names, _tool())))
+    role, boundary = recording.one("aws:iam/role:Role"), recording.one("aws:iam/policy:Policy")
     assert role["permissionsBoundary"] == f"arn:aws:iam::111122223333:policy/{boundary['name']}"
+    assert boundary.urn in role.options.depends_on
     assert role["maxSessionDuration"] == 3600
 
 
@@ -69,7 +80,7 @@ def test_a_policy_added_by_hand_is_a_difference_that_refresh_shows(record, previ
     recording = record(lambda: ToolRole("reports", ToolRoleArgs(names, _tool())), preview=preview)
     inline = recording.one("aws:iam/rolePoliciesExclusive:RolePoliciesExclusive")
     managed = recording.one("aws:iam/rolePolicyAttachmentsExclusive:RolePolicyAttachmentsExclusive")
-    assert (inline["roleName"], inline["policyNames"]) == ("ringfence-test-tool-reports", ["grants"])
+    assert (inline["roleName"], inline["policyNames"]) == ("ringfence-test-tool-reports", ["grants", "revoked"])
     assert (managed["roleName"], managed["policyArns"]) == ("ringfence-test-tool-reports", [])
 
 
@@ -132,10 +143,29 @@ def test_a_tool_too_large_for_iam_is_refused_with_its_role_and_size(names):
     assert problem.where == "role ringfence-test-tool-big" and "10,240" in problem.message
 
 
-def test_the_boundary_lets_an_ordinary_grant_through(identity_permits, names):
-    policy = tool_documents(_tool(), names).policy
-    arn = "arn:aws:s3:::reports-111122223333/published/may.csv"
-    assert identity_permits([policy], "s3:GetObject", arn, LIVE, boundary_document(names))
+def _wide(*actions: str) -> Tool:
+    """A catalog entry that asks for too much."""
+    everywhere = {"Null": {"aws:RequestedRegion": ("false",)}}
+    return _tool("wide", Grant(actions=actions, resources=("*",), conditions=everywhere, reason="r"))
+
+
+def test_the_boundary_lets_what_is_granted_through_and_nothing_else(identity_permits, names):
+    boundary = boundary_document(names, _tool())
+    arn = "arn:aws:s3:::reports-111122223333/{}/may.csv"
+    assert identity_permits([_everything()], "s3:GetObject", arn.format("published"), LIVE, boundary)
+    assert not identity_permits([_everything()], "s3:GetObject", arn.format("drafts"), LIVE, boundary)
+    assert not identity_permits([_everything()], "s3:PutObject", arn.format("published"), LIVE, boundary)
+
+
+def test_no_policy_of_a_role_gives_more_than_the_grants_by_proof(names):
+    """What the broker gains by writing a tool role's policy: nothing, for whatever it writes, the boundary is within
+    what the tool is granted, and the broker may become the tool anyway."""
+    tool = _tool()
+    granted = parse(tool_documents(tool, names).policy)
+    written = Permissions((parse(_everything()),), parse(boundary_document(names, tool), "boundary"))
+    assert contains(Permissions((granted,)), written).contained
+    without_cap = Permissions((parse(_everything()),))
+    assert not contains(Permissions((granted,)), without_cap).contained
 
 
 @pytest.mark.parametrize(
@@ -144,7 +174,7 @@ def test_the_boundary_lets_an_ordinary_grant_through(identity_permits, names):
         ("iam:CreateAccessKey", "arn:aws:iam::111122223333:user/x"),
         ("iam:PassRole", "arn:aws:iam::111122223333:role/x"),
         ("sts:AssumeRole", "arn:aws:iam::111122223333:role/x"),
-        ("organizations:LeaveOrganization", "*"),
+        ("organizations:LeaveOrganization", "arn:aws:organizations::111122223333:organization/o-1"),
         ("kms:PutKeyPolicy", "arn:aws:kms:us-east-1:111122223333:key/k"),
         ("kms:ScheduleKeyDeletion", "arn:aws:kms:us-east-1:111122223333:key/k"),
         ("logs:Unmask", "arn:aws:logs:us-east-1:111122223333:log-group:/other"),
@@ -159,30 +189,59 @@ def test_the_boundary_lets_an_ordinary_grant_through(identity_permits, names):
         ("sns:Publish", "arn:aws:sns:us-east-1:111122223333:ringfence-test-alerts"),
     ],
 )
-def test_no_tool_gets_past_the_boundary_even_with_a_policy_that_allows_everything(
-    identity_permits, names, action, resource
-):
-    assert identity_permits([_everything()], action, resource, LIVE)
-    assert not identity_permits([_everything()], action, resource, LIVE, boundary_document(names))
+def test_no_tool_gets_past_the_boundary_even_when_the_catalog_grants_it(identity_permits, names, action, resource):
+    boundary = json.loads(boundary_document(names, _wide(action)))
+    cap = {**boundary, "Statement": [s for s in boundary["Statement"] if s["Effect"] == "Allow"]}
+    assert identity_permits([_everything()], action, resource, LIVE, json.dumps(cap))
+    assert not identity_permits([_everything()], action, resource, LIVE, json.dumps(boundary))
 
 
 def test_tools_stay_in_the_regions_given(identity_permits, names):
     probe = ("dynamodb:GetItem", "arn:aws:dynamodb:eu-west-1:111122223333:table/t")
     context = LIVE | {"aws:RequestedRegion": "eu-west-1"}
-    assert not identity_permits([_everything()], *probe, context, boundary_document(names))
-    assert identity_permits([_everything()], *probe, context, boundary_document(names, ("eu-west-1",)))
+    tool = _wide("dynamodb:GetItem")
+    assert not identity_permits([_everything()], *probe, context, boundary_document(names, tool))
+    assert identity_permits([_everything()], *probe, context, boundary_document(names, tool, ("eu-west-1",)))
 
 
 def test_a_session_without_source_identity_may_do_nothing(identity_permits, names):
     probe = ("dynamodb:GetItem", "arn:aws:dynamodb:us-east-1:111122223333:table/t")
     region = {"aws:RequestedRegion": "us-east-1"}
-    assert identity_permits([_everything()], *probe, LIVE, boundary_document(names))
-    assert not identity_permits([_everything()], *probe, region, boundary_document(names))
+    boundary = boundary_document(names, _wide("dynamodb:GetItem"))
+    assert identity_permits([_everything()], *probe, LIVE, boundary)
+    assert not identity_permits([_everything()], *probe, region, boundary)
 
 
 def test_the_boundary_is_one_reviewed_document(record, preview, names, golden):
-    policy = record(lambda: ToolBoundary("boundary", ToolBoundaryArgs(names)), preview=preview).one(
+    policy = record(lambda: ToolBoundary("boundary", ToolBoundaryArgs(names, _tool())), preview=preview).one(
         "aws:iam/policy:Policy"
     )
     golden("tool_boundary.json", json.dumps(json.loads(policy["policy"]), indent=2) + "\n")
     assert policy.parent_type == "ringfence:index:ToolBoundary"
+
+
+def test_a_tool_whose_grants_don_t_fit_its_boundary_is_refused_with_the_remedy(record, names):
+    grants = [
+        Grant(actions=("s3:GetObject",), resources=(f"arn:aws:s3:::bucket-{index:03d}-with-a-long-name/*",), reason="r")
+        for index in range(60)
+    ]
+    with pytest.raises(InputError) as caught:
+        record(lambda: ToolBoundary("boundary", ToolBoundaryArgs(names, _tool("big", *grants))))
+    (problem,) = caught.value.problems
+    assert "6,144" in problem.message and "split the tool" in problem.remedy
+
+
+def test_what_the_broker_writes_into_the_list_of_revoked_credentials_is_no_difference(record, preview, names):
+    recording = record(lambda: ToolRole("reports", ToolRoleArgs(names, _tool())), preview=preview)
+    revoked = recording.one("aws:iam/rolePolicy:RolePolicy", "reports-revoked")
+    assert revoked["name"] == "revoked" and revoked.options.ignore_changes == ("policy",)
+    assert recording.one("aws:iam/rolePolicy:RolePolicy", "reports-grants").options.ignore_changes == ()
+
+
+def test_the_list_of_revoked_credentials_denies_exactly_the_listed_ones(identity_permits):
+    listed = revoked_document(["abcdefgh"])
+    probe = ("s3:GetObject", "arn:aws:s3:::b/k")
+    for credential, allowed in (("abcdefgh", False), ("bcdefghi", True)):
+        context = {"aws:PrincipalTag/credential": credential}
+        assert identity_permits([_everything(), listed], *probe, context) is allowed
+    assert identity_permits([_everything(), revoked_document()], *probe, {"aws:PrincipalTag/credential": "abcdefgh"})

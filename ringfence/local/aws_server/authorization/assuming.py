@@ -34,7 +34,7 @@ from ringfence.local.aws_server.recorded.store import Store
 from ringfence.local.aws_server.wire import ApiError, Call
 
 # docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
-_SESSION_NAME = re.compile(r"^[\w+=,.@-]{2,64}$")
+_SESSION_NAME = re.compile(r"^[\w+=,.@-]{2,64}\Z")
 _MIN_SECONDS, _DEFAULT_SECONDS = 900, 3600
 _POLICY_CHARACTERS = 2048
 _MAX_POLICY_ARNS, _MAX_TAGS = 10, 50

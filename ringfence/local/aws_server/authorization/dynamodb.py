@@ -11,7 +11,7 @@ from typing import Any
 
 from ringfence.local.aws_server.authorization.asking import Asked, Question, Service, Unmapped, View, one
 
-_TABLE = re.compile(r"^[A-Za-z0-9_.-]{3,255}$")
+_TABLE = re.compile(r"^[A-Za-z0-9_.-]{3,255}\Z")
 _EXPRESSIONS = (
     "UpdateExpression", "ConditionExpression", "ProjectionExpression", "FilterExpression", "KeyConditionExpression",
 )  # fmt: skip

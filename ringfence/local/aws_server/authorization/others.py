@@ -7,7 +7,7 @@ import re
 from ringfence.local.aws_server.authorization.asking import Asked, Question, Service, Unmapped, View, one
 from ringfence.local.aws_server.authorization.roles import role_arn, role_by_name, tags_of
 
-_MODEL = re.compile(r"^[a-z0-9-]+\.[A-Za-z0-9.:_-]+$")
+_MODEL = re.compile(r"^[a-z0-9-]+\.[A-Za-z0-9.:_-]+\Z")
 # Inference profiles across regions ask for the profile and for the model in each region.
 _PROFILE_PREFIXES = ("us", "us-gov", "eu", "apac", "au", "ca", "jp", "global")
 

@@ -10,7 +10,7 @@ from ringfence.local.aws_server.authorization.asking import Asked, Service, Unma
 
 # `local@domain`, alone or as `Name <local@domain>`; nothing that two readers could split differently.
 _ADDRESS = re.compile(r"^(?:(?P<name>[^<>@,;:\"\r\n]*)<(?P<inner>[^<>]+)>|(?P<plain>[^<>]+))$")
-_BARE = re.compile(r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$")
+_BARE = re.compile(r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+\Z")
 
 
 def _split(text: object) -> tuple[str, str]:

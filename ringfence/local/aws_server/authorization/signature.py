@@ -21,11 +21,11 @@ MAX_SKEW = timedelta(minutes=15)
 MAX_PRESIGNED_SECONDS = 7 * 24 * 3600
 _HEADER = re.compile(
     r"^AWS4-HMAC-SHA256 Credential=([^/,\s]+)/(\d{8})/([^/,\s]+)/([^/,\s]+)/aws4_request,"
-    r"\s*SignedHeaders=([^,\s]+),\s*Signature=([0-9a-f]{64})$"
+    r"\s*SignedHeaders=([^,\s]+),\s*Signature=([0-9a-f]{64})\Z"
 )
-_CREDENTIAL = re.compile(r"^([^/,\s]+)/(\d{8})/([^/,\s]+)/([^/,\s]+)/aws4_request$")
+_CREDENTIAL = re.compile(r"^([^/,\s]+)/(\d{8})/([^/,\s]+)/([^/,\s]+)/aws4_request\Z")
 _STAMP = "%Y%m%dT%H%M%SZ"
-_DIGEST = re.compile(r"^[0-9a-f]{64}$")
+_DIGEST = re.compile(r"^[0-9a-f]{64}\Z")
 # S3's words for a body that the signature does not cover.
 _UNSIGNED = ("UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
 
