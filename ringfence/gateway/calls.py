@@ -24,7 +24,6 @@ from ringfence.gateway.prices import Price, Tokens, UnknownModel, UnpricedCache
 from ringfence.gateway.request import MAX_BODY_BYTES, ModelCall, parse_json
 from ringfence.gateway.sessions import Session
 from ringfence.gateway.upstream import NotSent, Reply, Upstream, UpstreamFailed
-from ringfence.redaction.redactor import Redactor
 
 _log = logging.getLogger(__name__)
 _FORWARDED_HEADERS = ("anthropic-version",)
@@ -181,7 +180,7 @@ async def _forward(
     try:
         async with upstream.send(call, headers, session.invocation_id) as reply:
             if not 200 <= reply.status < 300:
-                await _pass_failure(upstream, reply, account, exchange)
+                await _pass_failure(gateway, reply, account, exchange)
             elif call.streaming:
                 succeeded = await _pass_stream(call, reply, account, exchange)
             else:
@@ -272,7 +271,7 @@ async def _pass_stream(call: ModelCall, reply: Reply, account: Account, exchange
     return True
 
 
-async def _pass_failure(upstream: Upstream, reply: Reply, account: Account, exchange: Exchange) -> None:
+async def _pass_failure(gateway: Gateway, reply: Reply, account: Account, exchange: Exchange) -> None:
     """Passes on that the provider refused, or failed. What it refused costs nothing; a failure may have done the work."""
     if 400 <= reply.status < 500:
         account.free()
@@ -280,6 +279,7 @@ async def _pass_failure(upstream: Upstream, reply: Reply, account: Account, exch
         raise ApiError("upstream_failed", f"the provider doesn't accept the control side's call (HTTP {reply.status})")
     headers = _headers(reply)
     content = await _all(reply, _MAX_ERROR_BYTES)
-    shown = Redactor(upstream.secrets).text(content.decode("utf-8", "replace")).encode()
+    # In a thread: asking for credentials may block.
+    shown = (await asyncio.to_thread(gateway.redacted, content.decode("utf-8", "replace"))).encode()
     await exchange.start(reply.status, headers | {"content-length": str(len(shown))})
     await exchange.finish(shown)

@@ -24,6 +24,7 @@ from ringfence.gateway.prices import Price, Prices, UnknownModel
 from ringfence.gateway.sessions import MOST_REFUSALS, SandboxEvent, SandboxResult, Session, Sessions
 from ringfence.gateway.upstream import Upstream
 from ringfence.invocation import MAX_CONVERSATION_USD, MAX_SECONDS, Invocation, Refusal, Status, Usage
+from ringfence.redaction.redactor import Redactor
 
 _log = logging.getLogger(__name__)
 # Refusals without a valid token that are recorded per minute: whoever has none could otherwise fill the audit trail.
@@ -179,6 +180,10 @@ class Gateway:
             if upstream.serves(api, model):
                 return upstream
         raise ApiError("model_unknown", "this model is not served in this API's shape", model[:100])
+
+    def redacted(self, text: str) -> str:
+        """A text without the upstreams' keys, or anything that looks like one."""
+        return Redactor(lambda: [secret for upstream in self.upstreams for secret in upstream.secrets()]).text(text)
 
     def price(self, upstream: Upstream, model: str) -> Price:
         """What a model costs now and until the longest invocation ends. Raises UnknownModel."""

@@ -6,6 +6,7 @@ A key is read when a call is made, so that it can be rotated, and leaves the pro
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
@@ -175,6 +176,8 @@ class Bedrock(_HttpUpstream):
         proxy: str | None = None,
     ):
         super().__init__(base_url or f"https://bedrock-runtime.{region}.amazonaws.com", proxy)
+        # At DEBUG it writes every signed request to the log, session token included.
+        logging.getLogger("botocore.auth").setLevel(logging.INFO)
         self._credentials = credentials
         self._region = region
 

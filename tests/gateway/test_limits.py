@@ -197,7 +197,7 @@ async def test_connections_of_one_address_are_bounded(start: Any, monkeypatch: p
 
 async def test_a_reader_that_takes_nothing_is_cut_at_the_deadline(start: Any) -> None:
     async with start() as lab:
-        lab.provider.text = "word " * 400_000
+        lab.provider.text = ("w" * 65_536 + " ") * 300
         invocation, client = await lab.sandbox(seconds=2)
         host, _, port = lab.url.removeprefix("http://").rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
