@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from components.vault_config import NAME as VAULT_CONTAINER
 from ringfence import telemetry_names as t
+from ringfence.catalog.model import NAME_PATTERN
 from ringfence.names import LABEL_DOMAIN, SANDBOX_NAMESPACE_PREFIX, SYSTEM_NAMESPACE, VAULT_NAMESPACE, Names
 from ringfence.redaction.patterns import PATTERNS
 from ringfence.runner.manifests import INVOCATION_LABEL
@@ -34,14 +34,6 @@ _SECOND_PASS, _REDACTION = "transform/redact", "redaction"
 _OWN_METRICS_SECONDS = 60
 
 
-@dataclass(frozen=True, slots=True)
-class CollectorSpec:
-    """tools: names in the catalog; a metric about another tool is counted under `_OTHER`."""
-
-    names: Names
-    tools: tuple[str, ...]
-
-
 def _text(value: str) -> str:
     """`value` as an OTTL string literal."""
     return json.dumps(value, ensure_ascii=False)
@@ -51,6 +43,10 @@ def _exactly(values: Sequence[str]) -> str:
     """An OTTL literal of the expression that matches any of `values` whole. Not with a dollar sign, which the
     configuration's own language reads as a variable."""
     return _text("^(?:" + "|".join(re.escape(value) for value in sorted(values)) + ")\\z")
+
+
+# The catalog's names, without the dollar sign.
+_TOOL_NAME = _text(NAME_PATTERN.replace("$", r"\z"))
 
 
 def _limits() -> Json:
@@ -136,8 +132,12 @@ def _classify_agents() -> Json:
     return {"error_mode": "propagate", "log_statements": [_set(t.STREAM, CONTROL), _set(t.STREAM, VAULT_AUDIT, store)]}
 
 
-def _dimensions(spec: CollectorSpec) -> Json:
-    """Sets the environment and the outcome of a tool call, and keeps dimensions to known values."""
+def _dimensions(names: Names) -> Json:
+    """Sets the environment and the outcome of a tool call, and keeps dimensions to known values.
+
+    A tool is named by the control side alone, whose names come from the catalog; what a sandbox calls its tools counts
+    as `_OTHER`. So no list of tools is needed here, and a tool more doesn't restart the collector.
+    """
 
     def attribute(key: str) -> str:
         return f'datapoint.attributes["{key}"]'
@@ -145,12 +145,17 @@ def _dimensions(spec: CollectorSpec) -> Json:
     tool_call = f"metric.name == {_text(t.TOOL_DURATION.name)}"
     error = attribute(t.ERROR_TYPE)
     statements = [
-        f"set({attribute(t.ENVIRONMENT)}, {_text(spec.names.base)})",
+        f"set({attribute(t.ENVIRONMENT)}, {_text(names.base)})",
         f"set({attribute(t.OUTCOME)}, {_text(t.ERROR)}) where {tool_call} and {error} != nil",
         f"set({attribute(t.OUTCOME)}, {_text(t.OK)}) where {tool_call} and {error} == nil",
     ]
-    for key, values in {t.TOOL: spec.tools, **t.VALUES}.items():
-        known = f"not IsMatch({attribute(key)}, {_exactly(values)})" if values else "true"
+    namespace = 'resource.attributes["k8s.namespace.name"]'
+    trusted = f"{namespace} == {_text(SYSTEM_NAMESPACE)} and IsMatch({attribute(t.TOOL)}, {_TOOL_NAME})"
+    statements.append(
+        f"set({attribute(t.TOOL)}, {_text(t.OTHER)}) where {attribute(t.TOOL)} != nil and not ({trusted})"
+    )
+    for key, values in t.VALUES.items():
+        known = f"not IsMatch({attribute(key)}, {_exactly(values)})"
         statements.append(f"set({attribute(key)}, {_text(t.OTHER)}) where {attribute(key)} != nil and {known}")
     return {"error_mode": "propagate", "metric_statements": statements}
 
@@ -247,7 +252,7 @@ def _pipeline(receivers: Sequence[str], processors: Sequence[str], exporters: Se
     }
 
 
-def _gateway_processors(spec: CollectorSpec) -> Json:
+def _gateway_processors(names: Names) -> Json:
     return {
         "memory_limiter": _limits(),
         "transform/unclaim": _unclaim(),
@@ -256,14 +261,14 @@ def _gateway_processors(spec: CollectorSpec) -> Json:
         "transform/agents": _classify_agents(),
         "filter/workloads": _workload_metrics(),
         "filter/agents": _filter(_known_metrics(t.COLLECTOR_METRICS)),
-        "transform/dimensions": _dimensions(spec),
+        "transform/dimensions": _dimensions(names),
         _SECOND_PASS: _second_pass(),
         _REDACTION: _redaction(),
         "batch": {"timeout": "5s", "send_batch_size": 512, "send_batch_max_size": 1024},
     }
 
 
-def gateway_config(spec: CollectorSpec) -> Json:
+def gateway_config(names: Names) -> Json:
     """The gateway: takes OTLP from workloads and node agents, redacts, sorts by stream, hands over to AWS."""
     sender = ["transform/unclaim", "k8s_attributes/sender"]
     routes = [
@@ -283,11 +288,11 @@ def gateway_config(spec: CollectorSpec) -> Json:
     return {
         "extensions": {"health_check": {"endpoint": f"${{env:POD_IP}}:{HEALTH_PORT}"}},
         "receivers": {"otlp/workloads": _otlp(t.OTLP_PORT), "otlp/agents": _otlp(t.AGENT_OTLP_PORT)},
-        "processors": _gateway_processors(spec),
+        "processors": _gateway_processors(names),
         "connectors": {
             "routing": {"error_mode": "propagate", "default_pipelines": [f"logs/{TOOLS}"], "table": routes}
         },
-        "exporters": _exporters(spec.names),
+        "exporters": _exporters(names),
         "service": {
             "extensions": ["health_check"],
             "telemetry": _own_telemetry(f"http://${{env:POD_IP}}:{t.AGENT_OTLP_PORT}"),

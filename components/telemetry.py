@@ -30,8 +30,8 @@ _RBAC = "rbac.authorization.k8s.io"
 
 @dataclass(frozen=True)
 class TelemetryArgs:
-    """alarm_topic_arn: `Budget.topic_arn`. vpc_cidr and service_cidr: where the Kubernetes API answers. tools: names in
-    the catalog. replicas: of the gateway. conversation_cap_usd: what one conversation may cost. image: by digest.
+    """alarm_topic_arn: `Budget.topic_arn`. vpc_cidr and service_cidr: where the Kubernetes API answers. replicas: of
+    the gateway. conversation_cap_usd: what one conversation may cost. image: by digest.
     cluster_ready: what must be there first: the cluster, the log groups and the namespace `ringfence-system`."""
 
     names: Names
@@ -39,7 +39,6 @@ class TelemetryArgs:
     alarm_topic_arn: pulumi.Input[str]
     vpc_cidr: str
     service_cidr: str
-    tools: tuple[str, ...] = ()
     replicas: int = 1
     conversation_cap_usd: Decimal = Decimal(10)
     image: str = COLLECTOR_IMAGE
@@ -209,7 +208,7 @@ class Telemetry(pulumi.ComponentResource):
 
     def _gateway(self, before: list[pulumi.Resource]) -> None:
         args, name = self._args, t.COLLECTOR
-        text = config.render(config.gateway_config(config.CollectorSpec(args.names, args.tools)))
+        text = config.render(config.gateway_config(args.names))
         configured, digest = self._configured(name, SYSTEM_NAMESPACE, text)
         network = self._network(name, SYSTEM_NAMESPACE, manifests.gateway_network_policy())
         # Neither is ready before pods run, which is no reason to hold up everything else.

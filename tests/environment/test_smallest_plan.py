@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components.broker_access import shard_of
 from tests.environment.conftest import PROJECT, Standing
 
 pytestmark = [pytest.mark.engine, pytest.mark.e2e]
@@ -28,6 +29,12 @@ def catalog(tmp_path: Path, change: Callable[[Path], None]) -> str:
     shutil.copytree(PROJECT / "catalog", folder)
     change(folder)
     return str(folder)
+
+
+def add_tool(folder: Path) -> None:
+    data = yaml.safe_load((folder / "tools" / "s3-report-reader.yaml").read_text())
+    data["name"] = "invoice-reader"
+    (folder / "tools" / "invoice-reader.yaml").write_text(yaml.safe_dump(data))
 
 
 def edit_tool(folder: Path) -> None:
@@ -54,11 +61,11 @@ def test_network_log_retention_changes_three_log_groups(standing: Standing):
 
 
 def test_more_spot_nodes_change_the_spot_group(standing: Standing):
-    assert plan(standing, sandboxMaxSpotNodes=6) == updated("gvisor-spot")
+    assert plan(standing, sandboxMaxSpotNodes=6) == updated("gvisor-spot-us-east-1a", "gvisor-spot-us-east-1b")
 
 
-def test_another_system_node_changes_the_system_group(standing: Standing):
-    assert plan(standing, systemNodes=2) == updated("cluster-system-nodes")
+def test_another_system_node_gets_a_group_in_the_next_zone(standing: Standing):
+    assert plan(standing, systemNodes=2) == {("create", "cluster-system-nodes-us-east-1b")}
 
 
 def test_an_alert_address_adds_its_subscription_only(standing: Standing):
@@ -85,3 +92,20 @@ def test_an_admin_more_touches_only_the_access(standing: Standing):
 
 def test_a_grant_less_changes_that_tools_policy(standing: Standing, tmp_path: Path):
     assert plan(standing, catalogPath=catalog(tmp_path, edit_tool)) == updated("model-call-grants")
+
+
+def test_a_tool_more_touches_the_brokers_right_to_become_it_and_nothing_else(standing: Standing, tmp_path: Path):
+    changed = plan(standing, catalogPath=catalog(tmp_path, add_tool))
+    others = {(operation, name) for operation, name in changed if not name.startswith("invoice-reader")}
+    # The shard of the broker's policies that names the new role, and the statement that there are no further policies.
+    shard = f"broker-tools-{shard_of('invoice-reader')}"
+    shards = {("create", shard), ("create", f"{shard}-attachment")}
+    assert others == shards | updated("broker-no-other-managed")
+    assert {operation for operation, name in changed - others} == {"create"}
+
+
+def test_a_zone_more_touches_no_other_zone(standing: Standing):
+    zones = [f"us-east-1{letter}" for letter in "abc"]
+    changed = plan(standing, availabilityZones=zones)
+    assert {operation for operation, _ in changed} == {"create"}
+    assert all("us-east-1c" in name for _, name in changed)

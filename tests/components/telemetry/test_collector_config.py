@@ -7,7 +7,7 @@ import copy
 import pytest
 import yaml
 
-from components.collector_config import CollectorSpec, agent_config, gateway_config, render
+from components.collector_config import agent_config, gateway_config, render
 from components.log_store import STREAMS
 from ringfence import telemetry_names as t
 from ringfence.redaction.patterns import PATTERNS
@@ -20,7 +20,7 @@ CONTENT = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_ins
 
 @pytest.fixture
 def gateway(names):
-    return yaml.safe_load(render(gateway_config(CollectorSpec(names, ("web-fetch", "ticket-store")))))
+    return yaml.safe_load(render(gateway_config(names)))
 
 
 @pytest.fixture
@@ -72,8 +72,7 @@ def test_a_pipeline_that_lost_a_step_is_noticed(config, missing, problem):
 
 
 def test_the_rendered_configurations_are_as_reviewed(golden, names):
-    spec = CollectorSpec(names, ("web-fetch", "ticket-store"))
-    golden("telemetry/gateway.yaml", render(gateway_config(spec)))
+    golden("telemetry/gateway.yaml", render(gateway_config(names)))
     golden("telemetry/agent.yaml", render(agent_config("collector.ringfence-system.svc.cluster.local")))
 
 
@@ -161,10 +160,11 @@ def test_dimensions_have_known_values_only(gateway):
     assert gateway["exporters"]["awsemf"]["dimension_rollup_option"] == "NoDimensionRollup"
 
 
-def test_without_a_catalog_every_tool_counts_as_other(names):
-    statements = gateway_config(CollectorSpec(names, ()))["processors"]["transform/dimensions"]["metric_statements"]
-    key = 'datapoint.attributes["gen_ai.tool.name"]'
-    assert f'set({key}, "_OTHER") where {key} != nil and true' in statements
+def test_a_tool_is_named_by_the_control_side_alone(gateway):
+    statements = gateway["processors"]["transform/dimensions"]["metric_statements"]
+    key, namespace = 'datapoint.attributes["gen_ai.tool.name"]', 'resource.attributes["k8s.namespace.name"]'
+    trusted = rf'{namespace} == "ringfence-system" and IsMatch({key}, "^[a-z][a-z0-9-]{{1,29}}\\z")'
+    assert f'set({key}, "_OTHER") where {key} != nil and not ({trusted})' in statements
 
 
 def test_the_agent_reads_neither_itself_nor_a_sandbox(agent):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from components.alarms import EGRESS_METRIC, alarms
-from components.collector_config import CollectorSpec, gateway_config, render
+from components.collector_config import gateway_config, render
 from components.dashboards import agents_dashboard, platform_dashboard
 from components.log_store import LogStore, LogStoreArgs
 from ringfence import telemetry_names as t
@@ -21,7 +21,7 @@ METRICS = {metric.name: metric for metric in (*t.AGENT_METRICS, *t.COLLECTOR_MET
 
 def _published(names) -> set[tuple[str, frozenset[str]]]:
     """Metric and set of dimension names, as the collector sends them to CloudWatch."""
-    config = yaml.safe_load(render(gateway_config(CollectorSpec(names, ("web-fetch",)))))
+    config = yaml.safe_load(render(gateway_config(names)))
     return {
         (name, frozenset(keys))
         for declaration in config["exporters"]["awsemf"]["metric_declarations"]

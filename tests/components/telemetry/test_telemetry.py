@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from components import collector_config
 from components.telemetry import collector_document
 from ringfence.errors import InputError
 from ringfence.iam.document import parse
@@ -135,12 +136,14 @@ def test_the_credential_endpoint_of_the_node_is_out_of_the_gateways_reach(make):
     assert wide["to"][0]["ipBlock"]["except"] == ["169.254.0.0/16"] and wide["ports"] == [{"protocol": "TCP", "port": 443}]
 
 
-def test_a_changed_configuration_replaces_the_pods(make):
+def test_a_changed_configuration_replaces_the_pods(make, monkeypatch):
     def digests(recording):
         return [recording.one(f"kubernetes:apps/v1:{kind}")["spec"]["template"]["metadata"]["annotations"]
                 ["ringfence.dev/config-sha256"] for kind in ("Deployment", "DaemonSet")]  # fmt: skip
 
-    before, after = digests(make()), digests(make(tools=("new-tool",)))
+    before, gateway = digests(make()), collector_config.gateway_config
+    monkeypatch.setattr(collector_config, "gateway_config", lambda names: gateway(names) | {"connectors": {}})
+    after = digests(make())
     assert before[0] != after[0] and before[1] == after[1]
 
 

@@ -1,0 +1,87 @@
+"""Killed, rebooted, taken down: the next `up` converges without repair by hand, and `down` leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from ringfence.errors import RingfenceError
+from ringfence.local import services
+from ringfence.local.lifecycle import Embedded
+from ringfence.local.stack import ENGINE_CHILD, Engine
+from ringfence.local.supervise import Child
+from tests.environment.conftest import PROJECT, Standing, Start
+
+pytestmark = [pytest.mark.engine, pytest.mark.e2e]
+
+
+def _kill_engine_when(embedded: Embedded, made: int) -> threading.Thread:
+    """SIGKILLs the engine as soon as so many resources are in the account."""
+
+    def watch() -> None:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline:
+            pid = Child(embedded.home, ENGINE_CHILD, []).pid()
+            if pid and sum(_inventory(embedded).values()) >= made:
+                os.kill(pid, signal.SIGKILL)
+                return
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def _inventory(embedded: Embedded) -> Counter[str]:
+    try:
+        left = services.aws_left(embedded.home)
+    except (OSError, ValueError):
+        return Counter()
+    return Counter({f"{service}/{kind}": len(n) for service, kinds in left.items() for kind, n in kinds.items()})
+
+
+def _refuses_another_account(embedded: Embedded) -> bool:
+    config = {"ringfence:accountId": "999999999999"}
+    preview = Engine(PROJECT, embedded.home, embedded.engine().tools, stack="local", config=config).preview()
+    return preview.exit_code != 0 and "the state belongs to '123456789012'" in preview.stdout + preview.stderr
+
+
+@pytest.mark.parametrize("made", [5, 60, 150])
+def test_an_engine_killed_in_the_middle_of_up_leaves_no_duplicate_after_the_next(
+    start: Start, standing: Standing, made: int
+):
+    embedded = start()
+    watcher = _kill_engine_when(embedded, made)
+    with pytest.raises(RingfenceError):
+        embedded.up()
+    watcher.join(timeout=5)
+    assert sum(_inventory(embedded).values()) >= made, "the engine ended before it could be killed"
+    assert _refuses_another_account(embedded)
+    embedded.up()
+    assert _inventory(embedded) == _inventory(standing.embedded)
+    assert set(embedded.up().changes) == {"same"}
+
+
+def test_lost_memory_is_noticed_and_made_good_by_the_next_up(start: Start, standing: Standing):
+    embedded = start()
+    embedded.up()
+    services.Child(embedded.home, services.AWS_SERVER, []).stop()
+    embedded.up()
+    assert _inventory(embedded) == _inventory(standing.embedded)
+
+
+def test_down_leaves_nothing_in_the_apis_and_no_process(start: Start):
+    embedded = start()
+    embedded.up()
+    assert embedded.status()["aws"]["pid"]
+    embedded.down()
+    status = embedded.status()
+    assert status["aws"]["pid"] is None
+    assert not any(status["kubernetes"]["parts"].values())
+    assert not embedded.engine().resources()
+    embedded.down()
