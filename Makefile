@@ -4,11 +4,12 @@ SETUP = $(PYTHON) -IS ringfence/local/bootstrap.py
 RINGFENCE = .venv/bin/ringfence
 PYTEST = .venv/bin/pytest
 
-.PHONY: up preview review status env down test e2e bench doctor lint setup runtime-image
+.PHONY: up preview review run status env down test e2e bench doctor lint setup runtime-image
 
 up: setup ; @$(RINGFENCE) up $(ARGS)
 preview: setup ; @$(RINGFENCE) preview $(ARGS)
 review: setup ; @$(RINGFENCE) review $(ARGS)
+run: setup ; @$(RINGFENCE) run $(or $(ARGS),--task examples/tasks/monthly-report.yaml)
 status: setup ; @$(RINGFENCE) status $(ARGS)
 env: setup ; @$(RINGFENCE) env $(ARGS)
 down: setup ; @$(RINGFENCE) down $(ARGS)

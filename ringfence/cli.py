@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "down": ("ringfence.local.commands:down", "Destroy the environment, then stop everything."),
     "env": ("ringfence.local.commands:env", "Print the shell variables for using pulumi, aws and kubectl by hand."),
     "doctor": ("ringfence.local.commands:doctor", "Show each tool, its version, its source and what is missing."),
+    "run": ("ringfence.runner.commands:run", "Run one agent task in a sandbox of its own."),
     "explain": ("ringfence.access.commands:explain", "Say why a user may or may not use a tool."),
     "audit": ("ringfence.audit.commands:audit", "Show and verify the audit trail."),
     "settings": ("ringfence.settings.commands:settings", "Check and explain a stack's settings."),

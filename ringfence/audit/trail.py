@@ -33,6 +33,8 @@ MAX_RECORD_BYTES = 4 << 20
 LOCK_S = 30.0
 _BLOCK = 64 << 10
 CHAIN = "record_integrity"
+# The one kind of record that holds the prompt, which all others of the invocation follow from.
+PROMPTED = "invocation.started"
 
 
 class AuditError(RingfenceError):
@@ -87,6 +89,8 @@ class Trail:
         Raises AuditError when it can't be written or the trail's end is not what this code writes.
         """
         uid = secrets.token_hex(10)
+        if kind == PROMPTED and invocation is not None:
+            fields.setdefault("prompt", invocation.prompt)
         # Masked before anything is cut: half a secret would no longer be recognised.
         made = event(kind, uid, self._clock(), invocation, self._redactor.value(fields))
         try:

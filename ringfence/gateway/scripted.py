@@ -7,7 +7,7 @@
         repeat: 3                        # or forever
         usage: {input_tokens: 200000, output_tokens: 60000}
       - fail: 500
-      - say: Done.
+      - say: "The first tool said: ${tool_result:1}"
         delay: 2.5
 
 Steps are played in order, one per call, for each invocation from the first; `steps` alone may be the whole file.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -38,6 +39,7 @@ MODEL = "scripted"
 DEFAULT_PRICE = FixedPrice(Decimal(3), Decimal(15))
 _CHARACTERS_PER_TOKEN = 4
 _PIECE = 24
+_RESULT = re.compile(r"\$\{tool_result:([0-9]{1,3})\}")
 
 
 class _Plain(validation.StrictModel):
@@ -203,13 +205,24 @@ async def _pieces(pieces: list[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
+def _filled(text: str, call: ModelCall) -> str:
+    """`text` with ``${tool_result:N}`` replaced by what the N-th tool message of the conversation says."""
+    results = [str(item.get("content", "")) for item in call.body.get("messages", ()) if item.get("role") == "tool"]
+
+    def result(found: re.Match[str]) -> str:
+        index = int(found.group(1))
+        return results[index - 1] if 0 < index <= len(results) else "(nothing)"
+
+    return _RESULT.sub(result, text)
+
+
 class _Answer:
     """One step in OpenAI's form."""
 
     def __init__(self, call: ModelCall, step: Step):
         self._step = step
         self._head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": 0, "model": MODEL}
-        self._text = (step.say or "")[: call.output_tokens * _CHARACTERS_PER_TOKEN]
+        self._text = _filled(step.say or "", call)[: call.output_tokens * _CHARACTERS_PER_TOKEN]
         self._reason = "tool_calls" if step.tool_calls else "stop"
         self._calls = [
             {

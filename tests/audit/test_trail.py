@@ -60,6 +60,17 @@ def test_a_record_says_who_what_for_which_invocation_in_ocsf_words(path: Path):
     assert record["unmapped"] == {"conversation": INVOCATION.id, "call": 7}
 
 
+def test_the_first_record_of_an_invocation_holds_its_prompt_without_secrets(path: Path):
+    prompt = f"use {SECRET} for it"
+    invocation = Invocation(INVOCATION.id, "ana", prompt, (), INVOCATION.started, INVOCATION.deadline)
+    trail = Trail(path, Redactor(lambda: [SECRET]))
+    trail.record("invocation.started", invocation)
+    trail.record("invocation.ended", invocation)
+    first, second = records(path)
+    assert first["unmapped"]["prompt"] == "use [redacted:value] for it"
+    assert "prompt" not in second["unmapped"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_makes_a_whole_event(path: Path, kind: str):
     Trail(path).record(kind, INVOCATION)

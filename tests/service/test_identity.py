@@ -26,7 +26,7 @@ OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def without_signature(provider) -> str:
-    header, claims, _ = provider.token().split(".")
+    _header, claims, _ = provider.token().split(".")
     none = base64.urlsafe_b64encode(json.dumps({"alg": "none", "kid": "key-1"}).encode()).decode().rstrip("=")
     return f"{none}.{claims}."
 

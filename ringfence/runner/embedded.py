@@ -1,0 +1,208 @@
+"""The control side on this machine: sandboxes by gVisor here, AWS by the embedded server.
+
+Trust zone: control side.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ringfence import image
+from ringfence.broker import Credential
+from ringfence.catalog import load as load_catalog
+from ringfence.catalog.model import Catalog
+from ringfence.errors import RingfenceError
+from ringfence.local import services, target, toolchain
+from ringfence.local.lifecycle import Embedded
+from ringfence.local.operator_key import operator_key
+from ringfence.local.state import Home, read_json
+from ringfence.names import BROKER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE
+from ringfence.runner.assembly import SANDBOXES, Address, ControlSide, Plan, control_side
+from ringfence.runner.executor import Executor, Report
+from ringfence.runner.kubernetes_executor import KubernetesExecutor
+from ringfence.runner.local_executor import LocalExecutor, Root, Ways
+from ringfence.settings import Settings, load_stack
+
+# No retry helps against a server on this machine, and no answer takes long.
+_CLIENT = Config(retries={"total_max_attempts": 2}, connect_timeout=5, read_timeout=30, proxies={})
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """The embedded target as a control side needs it."""
+
+    home: Home
+    settings: Settings
+    catalog: Catalog
+
+    @property
+    def endpoint(self) -> str:
+        """The embedded AWS server."""
+        return target.endpoint(self.home.kept_ports())
+
+    def operator(self, service: str) -> Any:
+        """A client with the operator's key."""
+        key = operator_key(self.home)
+        return self._client(
+            boto3.session.Session(key.access_key_id, key.secret_access_key, region_name=self.settings.region), service
+        )
+
+    def _client(self, session: boto3.session.Session, service: str) -> Any:
+        return session.client(service, endpoint_url=self.endpoint, config=_CLIENT)
+
+    def broker_session(self) -> boto3.session.Session:
+        """A session with the broker's role, renewed before it ends. The operator, who runs the control plane, stands in
+        for the agent that hands a pod its role on a real node."""
+        inner = botocore.session.Session()
+        credentials = RefreshableCredentials.create_from_metadata(
+            self._assumed(), refresh_using=self._assumed, method="pod-identity"
+        )
+        inner._credentials = credentials
+        return boto3.session.Session(botocore_session=inner, region_name=self.settings.region)
+
+    def _assumed(self) -> Mapping[str, str]:
+        names = self.settings.names
+        try:
+            answer = self.operator("eks-auth").assume_role_for_pod_identity(clusterName=names.base, token=_pod_token())
+        except (ClientError, BotoCoreError) as error:
+            raise RingfenceError(
+                f"the broker gets no role on the embedded target: {error}\n    remedy: `ringfence up` mends the environment"
+            ) from None
+        given = answer["credentials"]
+        return {
+            "access_key": given["accessKeyId"],
+            "secret_key": given["secretAccessKey"],
+            "token": given["sessionToken"],
+            "expiry_time": given["expiration"].astimezone(UTC).isoformat(),
+        }
+
+    def broker_client(self, service: str) -> Any:
+        """A client with the broker's role."""
+        return self._client(self.broker_session(), service)
+
+    def client_of(self, credential: Credential, service: str) -> Any:
+        """A client with a credential that the broker issued."""
+        session = boto3.session.Session(
+            credential.access_key_id,
+            credential.secret_access_key,
+            credential.session_token,
+            region_name=self.settings.region,
+        )
+        return self._client(session, service)
+
+    def secrets(self) -> tuple[str, ...]:
+        """What nothing may show: the operator's key."""
+        return (operator_key(self.home).secret_access_key,)
+
+
+def _pod_token() -> str:
+    """Claims of a broker pod, as its service account's token has them. Unsigned: the operator vouches for it."""
+    claims = {
+        "kubernetes.io": {
+            "namespace": SYSTEM_NAMESPACE,
+            "serviceaccount": {"name": BROKER_SERVICE_ACCOUNT},
+            "pod": {"name": f"broker-{socket.gethostname()}"[:60], "uid": "embedded"},
+        }
+    }
+    parts = ({"alg": "none"}, claims)
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
+    return ".".join([*encoded, ""])
+
+
+def stands(embedded: Embedded) -> bool:
+    """Whether the environment stands and its services are those that hold it."""
+    home = embedded.home
+    if services.aws_health(home) is None:
+        return False
+    try:
+        return read_json(home.last_up).get("incarnation") == services.incarnation(home)
+    except (RingfenceError, OSError):
+        return False
+
+
+def ground(embedded: Embedded, stack: str) -> Ground:
+    """What runs there. Stands it up first when it doesn't stand. Raises RingfenceError, InputError."""
+    settings = load_stack(embedded.project_dir, stack)
+    catalog = load_catalog(embedded.project_dir / settings.catalog_path)
+    if settings.target != "embedded":
+        raise RingfenceError(
+            f"stack {stack} is on AWS: this command runs sandboxes on this machine\n"
+            "    remedy: pick an embedded stack, or call the environment's service"
+        )
+    if not stands(embedded):
+        embedded.clock.say("the environment does not stand here: standing it up first, once")
+        embedded.up()
+    return Ground(embedded.home, settings, catalog)
+
+
+def _local(found: Ground, report: Report) -> Any:
+    runsc = toolchain.resolve(["runsc"], report=report).path("runsc")
+    root = Root(image.rootfs(report), "/usr/bin/python3", image.COMMAND, tuple(image.ENVIRONMENT.items()))
+    aws: Address = ("127.0.0.1", found.home.kept_ports()["aws"])
+
+    def make(gateway: Address) -> Executor:
+        return LocalExecutor(found.home.root / SANDBOXES, runsc, root, Ways(gateway=gateway, aws=aws))
+
+    return make
+
+
+@asynccontextmanager
+async def running(
+    found: Ground, report: Report, *, executor: str = "local", script: Path | None = None, **options: Any
+) -> AsyncIterator[ControlSide]:
+    """The control side on this machine, while the context is open.
+
+    executor: ``local`` (gVisor here) or ``kubernetes`` (the cluster of the settings' kubeconfig); options: of `Plan`.
+    Raises RingfenceError when a part can't be had; never by running with less isolation.
+    """
+    if executor == "kubernetes":
+        path = Path(found.settings.kubeconfig) if found.settings.kubeconfig else found.home.kubeconfig
+
+        def make(_: Address) -> Executor:
+            return KubernetesExecutor.of(path)
+    else:
+        make = _local(found, report)
+    plan = Plan(
+        names=found.settings.names,
+        catalog=found.catalog,
+        folder=found.home.root,
+        sts=found.broker_client("sts"),
+        iam=found.broker_client("iam"),
+        make_executor=make,
+        secrets=found.secrets,
+        script=script,
+        **options,
+    )
+    async with control_side(plan, report) as made:
+        yield made
+
+
+def seed(found: Ground, buckets: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Puts example objects into the embedded account: bucket → key → text. Returns the buckets that were made now."""
+    s3 = found.operator("s3")
+    there = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
+    made = []
+    for bucket, objects in buckets.items():
+        if bucket not in there:
+            s3.create_bucket(Bucket=bucket)
+            made.append(bucket)
+        for key, text in objects.items():
+            s3.put_object(Bucket=bucket, Key=key, Body=text.encode())
+    return made
+
+
+__all__ = ["Ground", "ground", "running", "seed", "stands"]
