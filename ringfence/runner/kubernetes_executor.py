@@ -117,12 +117,28 @@ class KubernetesExecutor:
         namespace = manifests.namespace_name(invocation_id)
         listing = self.cluster.core.list_namespaced_pod
         what = f"the sandbox of {invocation_id}"
-        ended = await self.cluster.until(what, _exit_or_gone, None, listing, namespace, name=pod.POD_NAME)
+        try:
+            ended = await self.cluster.until(what, _exit_or_gone, None, listing, namespace, name=pod.POD_NAME)
+        except CallError as error:
+            # The runner's rights in the namespace go with it.
+            if error.status != 403 or not await self._going(namespace):
+                raise
+            return Exit(None, "Deleted")
         if ended is None:
             raise ExecutorError(f"{what}: nobody watches it any more")
         if ended.reason == "Deleted":
             return ended
         return Exit(ended.code, ended.reason, await self._log(namespace))
+
+    async def _going(self, namespace: str) -> bool:
+        """Whether the namespace is gone or on its way."""
+        try:
+            found = await self.cluster.call(f"namespace {namespace}", self.cluster.core.read_namespace, namespace)
+        except CallError as error:
+            if error.status == 404:
+                return True
+            raise
+        return "deletionTimestamp" in found["metadata"]
 
     async def remove(self, invocation_id: str) -> None:
         """See `Executor.remove`. The process and its secret go at once; the call returns when the namespace is gone."""

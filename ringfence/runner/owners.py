@@ -43,5 +43,8 @@ class ProcessOwners:
             return False
         return _started(int(found.group(1))) == int(found.group(2))
 
+    def forget_dead(self) -> None:
+        """Nothing to do: nothing was written."""
+
     def close(self) -> None:
         """Nothing to do."""

@@ -15,8 +15,10 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from ringfence.invocation import MAX_SECONDS, new_id
 from ringfence.runner import executor as names
@@ -61,6 +63,7 @@ class WarmPool:
         self._keeper: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
+        self._failures = 0
 
     @property
     def waiting(self) -> int:
@@ -109,14 +112,13 @@ class WarmPool:
     def _usable(self, unit: WarmUnit) -> bool:
         return not unit.ended.done() and time.monotonic() - unit.made < self._max_age
 
-    def _spawn(self, work) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _keep(self) -> None:
         """Replaces what is dead or old and fills up, again and again; after failures with growing pauses."""
-        self._failures = 0
         while True:
             for unit in [unit for unit in self._units if not self._usable(unit)]:
                 self._units.remove(unit)

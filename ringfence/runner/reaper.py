@@ -62,7 +62,10 @@ async def reap(parts: Collaborators, clock=lambda: datetime.now(UTC)) -> list[Re
             return await _take_away(parts, invocation_id, why)
 
     reaped = await asyncio.gather(*(one(*item) for item in sorted(doomed.items())))
+    # What is over by its own time: reservations, sessions, entries whose revocation was cut off, heartbeats.
     await in_thread(parts.gateway.expire)
+    await in_thread(parts.broker.prune)
+    await in_thread(parts.owners.forget_dead)
     return list(reaped)
 
 
