@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from kubernetes import client, dynamic
 from kubernetes.client.exceptions import ApiException
 
 from components.sandbox import Sandbox, SandboxArgs
 from ringfence.names import RUNNER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE, Names
 from ringfence.runner import manifests
+from tests.cluster.api import RUNTIME_CLASS, Api
 from tests.components.conftest import Recorder
 
 pytestmark = pytest.mark.cluster
@@ -22,52 +22,12 @@ pytestmark = pytest.mark.cluster
 NAMES = Names("ringfence", "test", "123456789012", "us-east-1")
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
 IMAGE = f"{REGISTRY}/agent@sha256:{'a' * 64}"
-FIELD_MANAGER = "ringfence-test"
 Change = Callable[[dict[str, Any], dict[str, Any]], None]
-
-
-class Api:
-    """Applies manifests through the dynamic client, as the administrator or as somebody else."""
-
-    def __init__(self, configuration: client.Configuration, user: str | None = None):
-        api_client = client.ApiClient(configuration)
-        if user:
-            api_client.set_default_header("Impersonate-User", user)
-            namespace = user.split(":")[2]
-            api_client.set_default_header("Impersonate-Group", f"system:serviceaccounts:{namespace}")
-        self.core = client.CoreV1Api(api_client)
-        self.dynamic = dynamic.DynamicClient(api_client)
-
-    def apply(self, manifest: dict[str, Any]) -> None:
-        resource = self.dynamic.resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])
-        self.dynamic.server_side_apply(
-            resource,
-            body=manifest,
-            name=manifest["metadata"]["name"],
-            namespace=manifest["metadata"].get("namespace"),
-            field_manager=FIELD_MANAGER,
-        )
-
-    def create_pod(self, namespace: str, pod: dict[str, Any], dry_run: bool = True) -> None:
-        self.core.create_namespaced_pod(namespace, pod, dry_run="All" if dry_run else None)
 
 
 def manifests_of_sandbox() -> list[dict[str, Any]]:
     recording = Recorder()(lambda: Sandbox("sandbox", SandboxArgs(NAMES, [REGISTRY])) and None)
     return [dict(r.inputs) for r in recording.resources if r.type.startswith("kubernetes:")]
-
-
-RUNTIME_CLASS = {
-    "apiVersion": "node.k8s.io/v1",
-    "kind": "RuntimeClass",
-    "metadata": {"name": "gvisor"},
-    "handler": "runsc",
-    "overhead": {"podFixed": {"cpu": "100m", "memory": "64Mi"}},
-    "scheduling": {
-        "nodeSelector": {"ringfence.dev/sandbox": "true"},
-        "tolerations": [{"key": "ringfence.dev/sandbox", "operator": "Exists", "effect": "NoSchedule"}],
-    },
-}
 
 
 # A sandbox namespace from before the policies, with no label, quota or limit: in it the rules stand alone.
