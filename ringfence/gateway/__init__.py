@@ -9,6 +9,7 @@ from ringfence.gateway.ledger import Conversation, conversations
 from ringfence.gateway.limits import Limits
 from ringfence.gateway.prices import Prices
 from ringfence.gateway.sessions import SandboxEvent, SandboxResult
+from ringfence.gateway.tool_models import tool_models
 from ringfence.gateway.upstream import Upstream
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "SandboxResult",
     "Upstream",
     "conversations",
+    "tool_models",
     "upstreams",
 ]

@@ -23,7 +23,7 @@ from ringfence.gateway.sessions import SandboxEvent, SandboxResult, Session
 
 _log = logging.getLogger(__name__)
 LONG_POLL_SECONDS = 60
-EVENT_TYPES = ("tool_call", "refusal", "progress", "log")
+EVENT_TYPES = ("tool_call", "model_call", "refusal", "progress", "log")
 MAX_EVENTS_BYTES = 256 * 1024
 MAX_EVENT_BYTES = 16 * 1024
 MAX_OUTPUT_BYTES = 1024 * 1024
@@ -214,7 +214,7 @@ async def _result(gateway: Gateway, session: Session, request: Request) -> Respo
     value = json_object(parse_json(await _body(gateway, session, request, _MAX_RESULT_BYTES)))
     if unknown := sorted(set(value) - {"output", "status", "error"}):
         raise ApiError("invalid_request", f"{unknown[0][:100]}: is not a known key")
-    output, status, error = value.get("output", ""), value.get("status"), value.get("error") or ""
+    output, status, error = value.get("output", ""), value.get("status"), value.get("error", "")
     if not isinstance(output, str) or not isinstance(error, str):
         raise ApiError("invalid_request", "output and error must be texts")
     if status not in ("succeeded", "failed"):

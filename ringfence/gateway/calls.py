@@ -41,10 +41,17 @@ class Account:
     """The money of one call: reserved when it is made, settled once, spent in full if nobody settles it."""
 
     def __init__(
-        self, gateway: Gateway, session: Session, upstream: Upstream, price: Price, number: int, reserved: int
+        self,
+        gateway: Gateway,
+        session: Session,
+        upstream: Upstream,
+        price: Price,
+        model: str,
+        number: int,
+        reserved: int,
     ):
         self._gateway, self._session, self._upstream, self._price = gateway, session, upstream, price
-        self._number, self._reserved = number, reserved
+        self._model, self._number, self._reserved = model, number, reserved
         self._began = time.monotonic()
         self.open = True
 
@@ -61,7 +68,7 @@ class Account:
         if cost > self._reserved:
             _log.error(
                 "a call of model %s cost $%s, above its worst case of $%s: its price or limits are not what was assumed",
-                self._session.invocation.model, to_usd(cost), to_usd(self._reserved),
+                self._model, to_usd(cost), to_usd(self._reserved),
             )  # fmt: skip
         self._write(self._settled, tokens, cost)
 
@@ -141,7 +148,7 @@ def _read(session: Session, raw: bytes, parse: Parse) -> ModelCall:
     except ApiError:
         session.breaker.failed()
         raise
-    if call.model != session.invocation.model:
+    if call.model not in session.models:
         raise ApiError("model_unknown", "the invocation may not use this model", call.model[:100])
     return call
 
@@ -220,7 +227,7 @@ async def _reserve(gateway: Gateway, session: Session, upstream: Upstream, call:
     except LedgerError as error:
         _log.error("%s", error)
         raise ApiError("ledger_unavailable", "the budget can't be checked, so nothing is spent") from None
-    return Account(gateway, session, upstream, price, number, most)
+    return Account(gateway, session, upstream, price, call.model, number, most)
 
 
 def _headers(reply: Reply) -> dict[str, str]:

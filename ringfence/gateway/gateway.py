@@ -6,7 +6,7 @@ Trust zone: control side. Every limit here holds when each byte that the sandbox
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -81,8 +81,11 @@ class Gateway:
         assignment: Mapping[str, Any] | None = None,
         *,
         max_usd: Decimal = MAX_CONVERSATION_USD,
+        models: Iterable[str] = (),
     ) -> str:
         """Opens the invocation's budget and session, or binds its warm one. Returns the token, "" for a warm session.
+
+        models: what its tools may call besides the invocation's own model (`tool_models`).
 
         Raises Refused: nothing is left of the conversation's money, it is another user's, or the model has no
         upstream or no price.
@@ -104,7 +107,7 @@ class Gateway:
         session = warm
         if session is None:
             session, token = self.sessions.add(invocation.id, invocation.deadline, self.limits)
-        session.bind(invocation, max_usd)
+        session.bind(invocation, models)
         if assignment is not None:
             session.assignment.set(dict(assignment))
         return token

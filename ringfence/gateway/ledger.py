@@ -23,6 +23,8 @@ from ringfence.invocation import Refusal, Usage
 
 # Seconds that a writer waits for another process's transaction; each takes less than a millisecond.
 BUSY_SECONDS = 5.0
+# In the folder of the control side's files.
+LEDGER_FILE = Path("gateway", "ledger.sqlite")
 _VERSION = 1
 # counted: what the call adds to its conversation's `committed`: the reservation until it is settled, then the cost.
 _SCHEMA = """

@@ -9,10 +9,9 @@ import hashlib
 import hmac
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from ringfence.gateway.limits import Breaker, Limits, Rate
@@ -35,7 +34,8 @@ class SandboxResult:
 
 @dataclass(frozen=True, slots=True)
 class SandboxEvent:
-    """What the sandbox says it did; untrusted. type: ``tool_call``, ``refusal``, ``progress`` or ``log``; data: the rest."""
+    """What the sandbox says it did; untrusted. type: ``tool_call``, ``model_call``, ``refusal``, ``progress``
+    or ``log``; data: the rest."""
 
     type: str
     data: Mapping[str, Any] = field(repr=False)
@@ -52,7 +52,7 @@ class Session:
         self.expires = expires
         self.limits = limits
         self.invocation: Invocation | None = None
-        self.cap_usd = Decimal(0)
+        self.models: frozenset[str] = frozenset()
         self.breaker = Breaker(limits.failures)
         self.calls = Rate(limits.calls_per_minute)
         self.posts = Rate(limits.posts_per_minute)
@@ -67,9 +67,9 @@ class Session:
         self.refusals: list[Refusal] = []
         self.stopped: Status | None = None
 
-    def bind(self, invocation: Invocation, cap_usd: Decimal) -> None:
-        """From now on the token is good for this invocation."""
-        self.cap_usd = cap_usd
+    def bind(self, invocation: Invocation, models: Iterable[str]) -> None:
+        """From now on the token is good for this invocation, its model and these."""
+        self.models = frozenset({invocation.model, *models})
         self.expires = invocation.deadline
         self.invocation = invocation
 

@@ -131,7 +131,8 @@ def down(project: Path, stack: str, verbose: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def status(project: Path, stack: str, as_json: bool) -> None:
     """Show what is running and what stands. Starts nothing."""
-    found = _embedded(project, stack).status()
+    embedded = _embedded(project, stack)
+    found = embedded.status() | {"conversations": _conversations(embedded.home.root)}
     if as_json:
         click.echo(json.dumps(found, indent=2, sort_keys=True))
         return
@@ -147,6 +148,33 @@ def status(project: Path, stack: str, as_json: bool) -> None:
         pending = f", {state['pending']} unfinished operations" if state["pending"] else ""
         click.echo(f"stack       {name}: {state['resources']} resources{pending}")
     click.echo(f"last up     {found['last_up'].get('at', 'never, or down since')}")
+    for row in found["conversations"]:
+        held = f" + {row['reserved_usd']} held" if row["active"] else ""
+        cost = f"${row['spent_usd']}{held} of ${row['cap_usd']}, {row['calls']} calls"
+        running = f", {row['active']} running" if row["active"] else ""
+        click.echo(f"conversation {row['id']}  {row['user']}: {cost}{running}")
+
+
+def _conversations(home: Path) -> list[dict[str, Any]]:
+    """Live cost of the last conversations, from the model gateway's ledger; amounts in USD with four decimals."""
+    if not (home / "gateway").is_dir():
+        return []
+    # Imported here: reading prices takes longer than the rest of this command.
+    from ringfence.gateway.ledger import LEDGER_FILE, conversations
+
+    return [
+        {
+            "id": row.id,
+            "user": row.user,
+            "spent_usd": f"{row.spent_usd:.4f}",
+            "reserved_usd": f"{row.reserved_usd:.4f}",
+            "cap_usd": f"{row.cap_usd:.2f}",
+            "calls": row.calls,
+            "active": row.active,
+            "updated": row.updated.isoformat(timespec="seconds"),
+        }
+        for row in conversations(home / LEDGER_FILE, limit=10)
+    ]
 
 
 def _state(ready: bool, pid: int | None) -> str:

@@ -1,0 +1,85 @@
+"""What the control side sees: metrics on their own listener, and `ringfence status`."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from ringfence import telemetry_names as names
+from ringfence.gateway import metrics
+from ringfence.gateway.ledger import LEDGER_FILE, Ledger
+from ringfence.gateway.metrics import Metrics, metrics_application
+from ringfence.gateway.prices import Tokens
+from ringfence.gateway.serving import listening
+from ringfence.local import commands
+from ringfence.runner import assembly
+from tests.gateway.conftest import chat
+
+
+@pytest.mark.anyio
+async def test_live_cost_is_measured_on_a_listener_of_its_own(start: Any) -> None:
+    async with start() as lab, listening(metrics_application(lab.gateway), "127.0.0.1") as (host, port):
+        invocation, client = await lab.sandbox()
+        await client.post("/v1/chat/completions", json=chat())
+        await client.post("/v1/chat/completions", json=chat(model="gpt-4.1"))
+        async with httpx.AsyncClient() as operator:
+            response = await operator.get(f"http://{host}:{port}/metrics")
+        lines = response.text.splitlines()
+        assert f'ringfence_conversation_spent_usd{{conversation="{invocation.id}"}} 0.0035' in lines
+        assert 'ringfence_gateway_calls_total{outcome="ok"} 1' in lines
+        assert 'ringfence_gateway_refusals_total{code="model_unknown"} 1' in lines
+        assert 'ringfence_gateway_tokens_total{type="output"} 100' in lines
+        assert (await client.get("/metrics")).status_code == 404
+
+
+def test_telemetry_gets_the_agreed_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    monkeypatch.setattr("opentelemetry.metrics.get_meter", provider.get_meter)
+    measured = Metrics()
+    measured.call("openai", Tokens(1000, 100), 3_500_000, 7_000_000, 1.5)
+    measured.call("openai", None, 1, 8_000_000, 0.5)
+    measured.refused("rate")
+    data = reader.get_metrics_data()
+    assert data is not None
+    found = {metric.name: metric for scope in data.resource_metrics[0].scope_metrics for metric in scope.metrics}
+    assert set(found) == {names.CONVERSATION_COST.name, names.MODEL_DURATION.name, names.TOKEN_USAGE.name, names.DECISIONS.name}
+    (cost,) = found[names.CONVERSATION_COST.name].data.data_points
+    assert (cost.count, cost.max, found[names.CONVERSATION_COST.name].unit) == (2, 0.008, names.CONVERSATION_COST.unit)
+    assert {key for metric in found.values() for point in metric.data.data_points for key in point.attributes} <= set(names.ALLOWED_ATTRIBUTES)
+
+
+def test_without_telemetrys_api_the_counters_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "find_spec", lambda _name: None)
+    measured = Metrics()
+    measured.call("openai", Tokens(1, 2), 5, 5, 0.1)
+    assert "ringfence_gateway_cost_usd_total 0.000000005" in measured.text([])
+
+
+def test_status_shows_what_conversations_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: x\nruntime: python\n")
+    home = tmp_path / "home"
+    monkeypatch.setenv("RINGFENCE_HOME", str(home))
+    before = CliRunner().invoke(commands.status, ["--project", str(tmp_path), "--json"])
+    assert json.loads(before.output)["conversations"] == []
+    ledger = Ledger(home / LEDGER_FILE)
+    now = datetime.now(UTC)
+    ledger.open("invocation001", "talk", "ada", "m", cap=10**10, now=now, deadline=now + timedelta(seconds=200))
+    ledger.settle(ledger.reserve("invocation001", 10**9, now), 25 * 10**7, 1, 1, now)
+    ledger.reserve("invocation001", 10**9, now)
+    shown = CliRunner().invoke(commands.status, ["--project", str(tmp_path)])
+    assert "conversation talk  ada: $0.2500 + 1.0000 held of $10.00, 2 calls, 1 running" in shown.output
+    (row,) = json.loads(CliRunner().invoke(commands.status, ["--project", str(tmp_path), "--json"]).output)["conversations"]
+    assert (row["spent_usd"], row["reserved_usd"], row["user"]) == ("0.2500", "1.0000", "ada")
+
+
+def test_the_runner_keeps_the_ledger_where_status_looks() -> None:
+    assert assembly.GATEWAY_LEDGER == LEDGER_FILE
