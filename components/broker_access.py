@@ -11,7 +11,7 @@ import pulumi_aws as aws
 from components.iam_documents import MANAGED_POLICY_LIMIT, document, size_problems, statement
 from components.pod_identity import pod_identity_trust
 from components.tool_boundary import boundary_arn
-from ringfence.broker.dynamodb_ledger import PARTITION_KEY, SORT_KEY, TIME_TO_LIVE
+from ringfence.broker.dynamodb_ledger import PARTITION_KEY, SORT_KEY, TIME_TO_LIVE, ledger_table
 from ringfence.broker.secret_stores import secret_name
 from ringfence.errors import InputError
 from ringfence.iam.tool_documents import ASSUME_ACTIONS, broker_role_name
@@ -64,11 +64,6 @@ def assume_documents(names: Names, tools: tuple[str, ...]) -> dict[int, str]:
 def policy_name(names: Names, shard: int) -> str:
     """Name of one shard's managed policy."""
     return names.name(f"broker-tools-{shard}")
-
-
-def ledger_table(names: Names) -> str:
-    """Name of the table with the broker's ledger."""
-    return names.name("credentials")
 
 
 def work_document(names: Names) -> str:

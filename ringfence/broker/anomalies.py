@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from ringfence.broker.ledger import OPEN, Entry, Ledger
+from ringfence.broker.model import BrokerError
 
 # CloudTrail's times are whole seconds, and AWS applies a change to a role within seconds.
 PROPAGATION = timedelta(seconds=15)
@@ -58,9 +61,12 @@ def records(source: object) -> Iterator[Mapping[str, Any]]:
 
 def lookup(client: Any, since: datetime, until: datetime) -> Iterator[Mapping[str, Any]]:
     """Every management event of a boto3 CloudTrail client between two times, page by page. Data events (S3 objects,
-    DynamoDB items) are not among them: take those from the trail's log files."""
-    for page in client.get_paginator("lookup_events").paginate(StartTime=since, EndTime=until):
-        yield from records(page)
+    DynamoDB items) are not among them: take those from the trail's log files. Raises BrokerError."""
+    try:
+        for page in client.get_paginator("lookup_events").paginate(StartTime=since, EndTime=until):
+            yield from records(page)
+    except (ClientError, BotoCoreError) as error:
+        raise BrokerError(f"CloudTrail can't be asked: {error}\n    remedy: give its log files instead") from None
 
 
 def find(events: Iterable[Mapping[str, Any]], ledger: Ledger, roles: Collection[str]) -> tuple[Anomaly, ...]:

@@ -18,11 +18,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ringfence.broker.ledger import KEPT_DAYS, OPEN, TIMES, Entry, State, decode, encode, plain
 from ringfence.broker.model import BrokerError
+from ringfence.names import Names
 
 OPEN_SHELF, CLOSED_SHELF = "open", "closed"
 # Attributes of the table.
 PARTITION_KEY, SORT_KEY, TIME_TO_LIVE = "shelf", "id", "forget"
 _TAKEN = "ConditionalCheckFailedException"
+
+
+def ledger_table(names: Names) -> str:
+    """Name of the environment's table."""
+    return names.name("credentials")
 
 
 class DynamoDbLedger:

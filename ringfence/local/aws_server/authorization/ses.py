@@ -9,7 +9,7 @@ from typing import Any
 from ringfence.local.aws_server.authorization.asking import Asked, Service, Unmapped, View, one
 
 # `local@domain`, alone or as `Name <local@domain>`; nothing that two readers could split differently.
-_ADDRESS = re.compile(r"^(?:(?P<name>[^<>@,;:\"\r\n]*)<(?P<inner>[^<>]+)>|(?P<plain>[^<>]+))$")
+_ADDRESS = re.compile(r"^(?:(?P<name>[^<>@,;:\"\r\n]*)<(?P<inner>[^<>]+)>|(?P<plain>[^<>]+))\Z")
 _BARE = re.compile(r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+\Z")
 
 
