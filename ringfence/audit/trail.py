@@ -36,6 +36,9 @@ CHAIN = "record_integrity"
 # The one kind of record that holds the prompt, which all others of the invocation follow from.
 PROMPTED = "invocation.started"
 
+# Takes a record's line, its line end included.
+Mirror = Callable[[bytes], None]
+
 
 class AuditError(RingfenceError):
     """A record could not be written. What it was about must not happen then."""
@@ -69,15 +72,21 @@ def head_file(path: Path) -> Path:
 class Trail:
     """Appends records to the file `path`, which is made with mode 0600. Any number of threads and processes may do so.
 
-    redactor: masks every text of a record before it is hashed; clock: now, aware, UTC.
+    redactor: masks every text of a record before it is hashed; clock: now, aware, UTC; mirror: gets each record's line too,
+    once it is on the disk, in order.
     """
 
     def __init__(
-        self, path: Path, redactor: Redactor | None = None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        path: Path,
+        redactor: Redactor | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        mirror: Mirror | None = None,
     ):
         self.path = path
         self._redactor = redactor or Redactor()
         self._clock = clock
+        self._mirror = mirror
         self._threads = threading.Lock()
         self._known: tuple[int, Head] | None = None
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -153,6 +162,8 @@ class Trail:
         after = Head(head.sequence + 1, record[CHAIN]["hash"], head.size + len(line))
         self._known = (os.fstat(descriptor).st_ino, after)
         self._note(after)
+        if self._mirror:
+            self._mirror(line)
         return after
 
     def _sync_folder(self) -> None:

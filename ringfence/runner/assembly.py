@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ringfence.access import decide
-from ringfence.audit import TRAIL_FILE, Refusals, Trail
-from ringfence.broker import Broker, SqliteLedger
+from ringfence.audit import TRAIL_FILE, Mirror, Refusals, Trail
+from ringfence.broker import Broker, Ledger, SqliteLedger
 from ringfence.catalog.model import Catalog
 from ringfence.gateway import Gateway, upstreams
 from ringfence.gateway.scripted import MODEL as SCRIPTED
@@ -29,7 +29,7 @@ from ringfence.runner.executor import Executor, Report
 from ringfence.runner.journal import SqliteJournal
 from ringfence.runner.owners import ProcessOwners
 from ringfence.runner.pool import WarmPool
-from ringfence.runner.ports import Collaborators
+from ringfence.runner.ports import Collaborators, Journal, Owners
 from ringfence.runner.reaper import reap
 from ringfence.runner.request import RunnerLimits
 from ringfence.runner.threads import in_thread
@@ -45,9 +45,13 @@ MakeExecutor = Callable[[Address], Executor]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a control side is made from. folder: of its ledgers, journal and trail; sts, iam: boto3 clients with the
-    broker's role; secrets: further exact values that no record may hold; script: steps of the scripted model; host, port:
-    where the gateway listens, port 0 for a free one; warm: sandboxes that are kept waiting."""
+    """What a control side is made from.
+
+    folder: of its files; sts, iam: boto3 clients with the broker's role; make_executor: given where the gateway listens;
+    make_ledger, make_journal, make_owners: default files in the folder and processes of this machine, for a control side
+    that is alone; secrets: further exact values that no record may hold; mirror: gets each audit record too; script: steps
+    of the scripted model; host, port: where the gateway listens, port 0 for a free one; warm: sandboxes kept waiting.
+    """
 
     names: Names
     catalog: Catalog
@@ -55,6 +59,10 @@ class Plan:
     sts: Any
     iam: Any
     make_executor: MakeExecutor
+    make_ledger: Callable[[], Ledger] | None = None
+    make_journal: Callable[[], Journal] | None = None
+    make_owners: Callable[[], Owners] = ProcessOwners
+    mirror: Mirror | None = None
     secrets: Callable[[], Iterable[str]] = tuple
     environ: Mapping[str, str] | None = None
     script: Path | None = None
@@ -66,9 +74,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class ControlSide:
-    """A control side that works. default_model: ``scripted`` with a script, else empty; parts: what runner and reaper
-    work with."""
+    """A control side that works. folder: of its files; default_model: ``scripted`` with a script, else empty; parts: what
+    runner and reaper work with."""
 
+    folder: Path
     runner: SecureAgentRunner
     parts: Collaborators
     names: Names
@@ -81,9 +90,66 @@ class ControlSide:
     default_model: str
 
 
-def trail_of(folder: Path, redactor: Redactor) -> Trail:
-    """The trail of the control side in `folder`."""
-    return Trail(folder / TRAIL_FILE, redactor)
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What does not depend on where the gateway listens."""
+
+    trail: Trail
+    refusals: Refusals
+    redactor: Redactor
+    broker: Broker
+    gateway: Gateway
+
+
+@contextmanager
+def _base(plan: Plan) -> Iterator[_Base]:
+    brokers: list[Broker] = []
+
+    def secrets() -> Iterable[str]:
+        return {*plan.secrets(), *(value for broker in brokers for value in broker.secrets())}
+
+    redactor = Redactor(secrets)
+    trail = Trail(plan.folder / TRAIL_FILE, redactor, mirror=plan.mirror)
+    refusals = Refusals(trail)
+
+    def refused(invocation: Invocation | None, refusal: Refusal) -> None:
+        user = invocation.user if invocation else ""
+        refusals.record(refusal, user=user, tool="model", source="sandbox", invocation=invocation, kind="model.refused")
+
+    found = upstreams(os.environ if plan.environ is None else plan.environ, plan.script)
+    (plan.folder / GATEWAY_LEDGER).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ledger = plan.make_ledger() if plan.make_ledger else SqliteLedger(plan.folder / BROKER_LEDGER)
+    try:
+        brokers.append(Broker(plan.names, plan.catalog, plan.sts, plan.iam, ledger))
+        gateway = Gateway(plan.folder / GATEWAY_LEDGER, found, on_refusal=refused)
+        try:
+            yield _Base(trail, refusals, redactor, brokers[0], gateway)
+        finally:
+            gateway.stop()
+    finally:
+        if isinstance(ledger, SqliteLedger):
+            ledger.close()
+
+
+def _parts(plan: Plan, base: _Base, gateway: Address) -> Collaborators:
+    return Collaborators(
+        names=plan.names,
+        access=functools.partial(decide, plan.catalog),
+        gateway=base.gateway,
+        broker=base.broker,
+        executor=plan.make_executor(gateway),
+        audit=base.trail,
+        refusals=base.refusals,
+        journal=plan.make_journal() if plan.make_journal else SqliteJournal(plan.folder / JOURNAL),
+        owners=plan.make_owners(),
+    )
+
+
+@contextmanager
+def collaborators(plan: Plan) -> Iterator[Collaborators]:
+    """The parts without a gateway that listens: for reaping and looking, not for running."""
+    with _base(plan) as base:
+        yield _parts(plan, base, (plan.host, plan.port))
 
 
 @asynccontextmanager
@@ -92,51 +158,28 @@ async def control_side(plan: Plan, report: Report) -> AsyncIterator[ControlSide]
 
     Leaving waits for tasks under way. Raises RingfenceError when a part can't be had.
     """
-    brokers: list[Broker] = []
-
-    def secrets() -> Iterable[str]:
-        return {*plan.secrets(), *(value for broker in brokers for value in broker.secrets())}
-
-    redactor = Redactor(secrets)
-    trail = trail_of(plan.folder, redactor)
-    refusals = Refusals(trail)
-    ledger = SqliteLedger(plan.folder / BROKER_LEDGER)
-    broker = Broker(plan.names, plan.catalog, plan.sts, plan.iam, ledger)
-    brokers.append(broker)
-
-    def refused(invocation: Invocation | None, refusal: Refusal) -> None:
-        user = invocation.user if invocation else ""
-        refusals.record(refusal, user=user, tool="model", source="sandbox", invocation=invocation, kind="model.refused")
-
-    (plan.folder / GATEWAY_LEDGER).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = upstreams(os.environ if plan.environ is None else plan.environ, plan.script)
-    gateway = Gateway(plan.folder / GATEWAY_LEDGER, found, on_refusal=refused)
-    try:
-        async with serving(gateway, plan.host, plan.port) as address:
-            parts = Collaborators(
-                names=plan.names,
-                access=functools.partial(decide, plan.catalog),
-                gateway=gateway,
-                broker=broker,
-                executor=plan.make_executor(address),
-                audit=trail,
-                refusals=refusals,
-                journal=SqliteJournal(plan.folder / JOURNAL),
-                owners=ProcessOwners(),
-            )
-            await _clean(parts, broker, trail, report)
+    with _base(plan) as base:
+        async with serving(base.gateway, plan.host, plan.port) as address:
+            parts = _parts(plan, base, address)
+            await _clean(parts, base.broker, base.trail, report)
             pool = WarmPool(parts, plan.warm) if plan.warm else None
             runner = SecureAgentRunner(parts, RunnerLimits(max_concurrent=plan.max_concurrent), pool)
             try:
-                model = SCRIPTED if plan.script else ""
                 yield ControlSide(
-                    runner, parts, plan.names, plan.catalog, broker, gateway, trail, refusals, redactor, model
+                    folder=plan.folder,
+                    runner=runner,
+                    parts=parts,
+                    names=plan.names,
+                    catalog=plan.catalog,
+                    broker=base.broker,
+                    gateway=base.gateway,
+                    trail=base.trail,
+                    refusals=base.refusals,
+                    redactor=base.redactor,
+                    default_model=SCRIPTED if plan.script else "",
                 )
             finally:
                 await asyncio.shield(in_thread(runner.close))
-    finally:
-        await in_thread(gateway.stop)
-        ledger.close()
 
 
 async def _clean(parts: Collaborators, broker: Broker, trail: Trail, report: Report) -> None:

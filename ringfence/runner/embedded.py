@@ -8,8 +8,8 @@ from __future__ import annotations
 import base64
 import json
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
@@ -31,10 +31,11 @@ from ringfence.local.lifecycle import Embedded
 from ringfence.local.operator_key import operator_key
 from ringfence.local.state import Home, read_json
 from ringfence.names import BROKER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE
-from ringfence.runner.assembly import SANDBOXES, Address, ControlSide, Plan, control_side
+from ringfence.runner.assembly import SANDBOXES, Address, ControlSide, MakeExecutor, Plan, collaborators, control_side
 from ringfence.runner.executor import Executor, Report
 from ringfence.runner.kubernetes_executor import KubernetesExecutor
 from ringfence.runner.local_executor import LocalExecutor, Root, Ways
+from ringfence.runner.ports import Collaborators
 from ringfence.settings import Settings, load_stack
 
 # No retry helps against a server on this machine, and no answer takes long.
@@ -149,7 +150,7 @@ def ground(embedded: Embedded, stack: str) -> Ground:
     return Ground(embedded.home, settings, catalog)
 
 
-def _local(found: Ground, report: Report) -> Any:
+def _local(found: Ground, report: Report) -> MakeExecutor:
     runsc = toolchain.resolve(["runsc"], report=report).path("runsc")
     root = Root(image.rootfs(report), "/usr/bin/python3", image.COMMAND, tuple(image.ENVIRONMENT.items()))
     aws: Address = ("127.0.0.1", found.home.kept_ports()["aws"])
@@ -158,6 +159,36 @@ def _local(found: Ground, report: Report) -> Any:
         return LocalExecutor(found.home.root / SANDBOXES, runsc, root, Ways(gateway=gateway, aws=aws))
 
     return make
+
+
+def _kubernetes(found: Ground) -> MakeExecutor:
+    path = Path(found.settings.kubeconfig) if found.settings.kubeconfig else found.home.kubeconfig
+
+    def make(_: Address) -> Executor:
+        return KubernetesExecutor.of(path)
+
+    return make
+
+
+def _plan(found: Ground, report: Report, executor: str, script: Path | None, options: Mapping[str, Any]) -> Plan:
+    return Plan(
+        names=found.settings.names,
+        catalog=found.catalog,
+        folder=found.home.root,
+        sts=found.broker_client("sts"),
+        iam=found.broker_client("iam"),
+        make_executor=_kubernetes(found) if executor == "kubernetes" else _local(found, report),
+        secrets=found.secrets,
+        script=script,
+        **options,
+    )
+
+
+@contextmanager
+def parts(found: Ground, report: Report, *, executor: str = "local") -> Iterator[Collaborators]:
+    """What a reaper works with. executor: as in `running`."""
+    with collaborators(_plan(found, report, executor, None, {})) as made:
+        yield made
 
 
 @asynccontextmanager
@@ -169,25 +200,7 @@ async def running(
     executor: ``local`` (gVisor here) or ``kubernetes`` (the cluster of the settings' kubeconfig); options: of `Plan`.
     Raises RingfenceError when a part can't be had; never by running with less isolation.
     """
-    if executor == "kubernetes":
-        path = Path(found.settings.kubeconfig) if found.settings.kubeconfig else found.home.kubeconfig
-
-        def make(_: Address) -> Executor:
-            return KubernetesExecutor.of(path)
-    else:
-        make = _local(found, report)
-    plan = Plan(
-        names=found.settings.names,
-        catalog=found.catalog,
-        folder=found.home.root,
-        sts=found.broker_client("sts"),
-        iam=found.broker_client("iam"),
-        make_executor=make,
-        secrets=found.secrets,
-        script=script,
-        **options,
-    )
-    async with control_side(plan, report) as made:
+    async with control_side(_plan(found, report, executor, script, options), report) as made:
         yield made
 
 
@@ -205,4 +218,4 @@ def seed(found: Ground, buckets: Mapping[str, Mapping[str, str]]) -> list[str]:
     return made
 
 
-__all__ = ["Ground", "ground", "running", "seed", "stands"]
+__all__ = ["Ground", "ground", "parts", "running", "seed", "stands"]
