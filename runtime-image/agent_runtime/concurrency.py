@@ -44,9 +44,10 @@ def run(function: Callable[[], Any], timeout: float) -> Any:
     return in_thread(lambda: _complete(function)).result(timeout)
 
 
-async def arun(function: Callable[[], Any], timeout: float, is_async: bool) -> Any:
-    """As `run`, within an event loop: a coroutine function runs in this loop, anything else in a thread."""
+async def arun(function: Callable[[], Any], timeout: float, in_loop: bool) -> Any:
+    """As `run`, within an event loop. in_loop: the function returns an awaitable for this loop; otherwise it gets a
+    thread of its own."""
     async with asyncio.timeout(timeout):
-        if is_async:
+        if in_loop:
             return await function()
         return await asyncio.wrap_future(in_thread(lambda: _complete(function)))

@@ -84,12 +84,12 @@ class InstrumentedAgentExecutor:
     # Tools
 
     def register(self, tool: Tool) -> None:
-        """Makes a tool callable. Raises ValueError when another tool has its name, also one that merely changed: a
-        description that changes after it was read is how a tool server turns."""
+        """Makes a tool callable, or replaces one that reads alike. Raises ValueError when another tool has its name, also
+        the same one changed: a description that changes after it was read is how a tool server turns."""
         with self._lock:
             known = self._tools.get(tool.name)
-            if known is not None and known is not tool:
-                raise ValueError(f"tool {tool.name!r} is registered already | give each tool one name")
+            if known is not None and not known.reads_like(tool):
+                raise ValueError(f"tool {tool.name!r} is registered already, as another | give each tool one name")
             self._tools[tool.name] = tool
         if not tool.trusted_schema:
             self.gate.saw_untrusted(f"{tool.description}\n{json.dumps(dict(tool.parameters), default=str)}")
@@ -105,7 +105,7 @@ class InstrumentedAgentExecutor:
         if isinstance(prepared, Outcome):
             return prepared
         tool, sent, timeout = prepared
-        with self._tool_span(name, call_id) as done:
+        with self._tool_span(tool, call_id) as done:
             try:
                 value = concurrency.run(lambda: tool.run(sent), timeout)
             except Exception as fault:
@@ -118,9 +118,10 @@ class InstrumentedAgentExecutor:
         if isinstance(prepared, Outcome):
             return prepared
         tool, sent, timeout = prepared
-        with self._tool_span(name, call_id) as done:
+        with self._tool_span(tool, call_id) as done:
             try:
-                value = await concurrency.arun(lambda: tool.run(sent), timeout, inspect.iscoroutinefunction(tool.run))
+                in_loop = tool.arun is not None or inspect.iscoroutinefunction(tool.run)
+                value = await concurrency.arun(lambda: (tool.arun or tool.run)(sent), timeout, in_loop)
             except Exception as fault:
                 return done(self._failed(name, sent, call_id, fault, timeout))
             return done(self._answered(name, sent, call_id, value))
@@ -180,9 +181,11 @@ class InstrumentedAgentExecutor:
         return Outcome(f"Refused ({decision.code}): {detail}", decision.code, refused=True)
 
     @contextlib.contextmanager
-    def _tool_span(self, name: str, call_id: str) -> Iterator[Callable[[Outcome], Outcome]]:
-        attributes = {OPERATION: "execute_tool", TOOL: name, **({CALL_ID: call_id[:80]} if call_id else {})}
-        with self.telemetry.span(f"execute_tool {name}", attributes, TOOL_DURATION) as span:
+    def _tool_span(self, tool: Tool, call_id: str) -> Iterator[Callable[[Outcome], Outcome]]:
+        attributes = {OPERATION: "execute_tool", TOOL: tool.name, **tool.attributes}
+        if call_id:
+            attributes[CALL_ID] = call_id[:80]
+        with self.telemetry.span(f"execute_tool {tool.name}", attributes, TOOL_DURATION) as span:
 
             def done(outcome: Outcome) -> Outcome:
                 if outcome.code:

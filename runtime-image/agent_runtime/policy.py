@@ -31,7 +31,7 @@ class Violation:
 
 
 def strings(value: object) -> Iterator[str]:
-    """Every string and number inside a JSON value as text, keys of objects included."""
+    """Everything inside a JSON value as text, keys of objects included; nothing for true, false and null."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, bool) or value is None:
@@ -42,9 +42,14 @@ def strings(value: object) -> Iterator[str]:
         for key, item in value.items():
             yield str(key)
             yield from strings(item)
+    elif isinstance(value, bytes | bytearray):
+        yield bytes(value).decode("latin-1")
     elif isinstance(value, Iterable):
         for item in value:
             yield from strings(item)
+    else:
+        # Whatever a framework made of an argument (a date, an enumeration): what it shows is what is checked.
+        yield str(value)
 
 
 @lru_cache(maxsize=4096)

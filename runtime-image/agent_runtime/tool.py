@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent_runtime.gate import Surface
@@ -17,14 +17,25 @@ Run = Callable[[Mapping[str, Any]], Any | Awaitable[Any]]
 @dataclass(frozen=True, slots=True)
 class Tool:
     """name: the catalog's; parameters: JSON Schema of an object; run: gets the arguments, may be a coroutine function,
-    raises ToolError for what the model may be told; trusted_schema: False when name, description and schema come from
-    somebody untrusted (an MCP server): its lists of values then vouch for nothing, and reading it taints."""
+    raises ToolError for what the model may be told; arun: what runs in its place within an event loop, a coroutine
+    function; trusted_schema: False when name, description and schema come from somebody untrusted (an MCP server): its
+    lists of values then vouch for nothing, and reading it taints; attributes: of the spans of its calls."""
 
     name: str
     description: str
     parameters: Mapping[str, Any]
     run: Run
+    arun: Callable[[Mapping[str, Any]], Awaitable[Any]] | None = None
     trusted_schema: bool = True
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def reads_like(self, other: Tool) -> bool:
+        """Whether a model is told the same of both."""
+        return (self.description, self.parameters, self.trusted_schema) == (
+            other.description,
+            other.parameters,
+            other.trusted_schema,
+        )
 
     def surface(self) -> Surface:
         """What the gate may rely on."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "runtime-image"
-sys.path.insert(0, str(SOURCE))
+sys.path[:0] = [str(SOURCE), str(Path(__file__).with_name("support"))]
 
 TOKEN = "session-token-of-the-test-0123456789"
 
