@@ -15,6 +15,7 @@ import pytest
 from botocore.config import Config
 
 from ringfence.broker import Broker, Credential, SqliteLedger
+from ringfence.broker.dynamodb_ledger import ledger_table
 from ringfence.broker.revocation import POLICY_NAME, revoked_document
 from ringfence.catalog.model import Catalog, Grant, Tool
 from ringfence.iam.tool_documents import broker_role_name, tool_documents
@@ -105,7 +106,7 @@ class Cloud:
         )
 
     def stand_up(self, names: Names = NAMES, catalog: Catalog = CATALOG) -> None:
-        """The broker's role, the tools' roles as the components make them, two buckets and a table."""
+        """The broker's role and the tools' roles as the components make them."""
         from components.broker_access import work_document
         from components.tool_boundary import boundary_document
 
@@ -131,6 +132,10 @@ class Cloud:
                 iam.put_role_policy(
                     RoleName=documents.role_name, PolicyName=POLICY_NAME, PolicyDocument=revoked_document()
                 )
+
+    def fill(self) -> None:
+        """Two buckets with the same objects, and a table; IAM is called once, so that its client is made."""
+        self.client("iam").list_roles()
         s3 = self.client("s3")
         for bucket in (BUCKET, NEXT_BUCKET):
             s3.create_bucket(Bucket=bucket)
@@ -182,13 +187,27 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, str,
         listening.server_close()
 
 
-@pytest.fixture
-def cloud(server: tuple[Any, str, Clock]) -> Cloud:
-    """An environment that stands, at the present time, with no session issued."""
+@pytest.fixture(scope="session")
+def stores(server: tuple[Any, str, Clock]) -> Cloud:
+    """What tools read from, and the operator's clients."""
     application, endpoint, clock = server
-    application._reset({})
-    clock.offset = timedelta(0)
     made = Cloud(endpoint, clock, application)
+    made.fill()
+    return made
+
+
+@pytest.fixture
+def cloud(stores: Cloud) -> Cloud:
+    """An environment that stands, at the present time, with no session issued, as if no test had been before."""
+    from moto.iam.models import iam_backends
+
+    iam_backends.reset()
+    stores.application._authorize.forget()
+    stores.clock.offset = timedelta(0)
+    made = Cloud(stores.endpoint, stores.clock, stores.application, dict(stores.clients))
+    dynamodb = made.client("dynamodb")
+    if ledger_table(NAMES) in dynamodb.list_tables()["TableNames"]:
+        dynamodb.delete_table(TableName=ledger_table(NAMES))
     made.stand_up()
     return made
 
