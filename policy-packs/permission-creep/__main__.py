@@ -4,65 +4,50 @@ Configure with `--policy-pack-config`: for each policy `enforcementLevel`, `lock
 folder two above this pack). Trust zone: operator.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from pulumi_policy import (
-    EnforcementLevel,
-    PolicyConfigSchema,
-    PolicyPack,
-    ReportViolation,
-    ResourceValidationArgs,
-    ResourceValidationPolicy,
-    Severity,
-    StackValidationArgs,
-    StackValidationPolicy,
-)
-from pulumi_policy.proxy import UnknownValueError
-
-from ringfence.review import analyzer, pack_rules
+from ringfence.review import pack_rules
+from ringfence.review.analyzer_service import Config, Pack, Policy, serve
+from ringfence.review.extract import may_grant
+from ringfence.review.resource import Resource
 
 RULES = pack_rules.CreepRules(folder=Path(__file__).resolve().parents[2], stack=pack_rules.stack_of())
-FILES = PolicyConfigSchema(
-    properties={
-        "lockfile": {"type": "string", "description": "grant lockfile; empty takes catalog/grants.lock.json"},
-        "exceptions": {"type": "string", "description": "exceptions; empty takes catalog/exceptions.yaml"},
-    }
-)
+FILES = {
+    "lockfile": "grant lockfile; empty takes catalog/grants.lock.json",
+    "exceptions": "exceptions; empty takes catalog/exceptions.yaml",
+}
+REMEDIATION = "Narrow the grant, or approve it with `ringfence grants update`."
 
 
-def one_resource(args: ResourceValidationArgs, report: ReportViolation) -> None:
-    """Report what one resource grants beyond the lockfile."""
-    for text in RULES.check_resource(analyzer.resource_of(args, UnknownValueError), args.get_config()):
-        report(text, None)
+def whole_stack(resources: list[Resource], config: Config) -> Iterator[tuple[str, str]]:
+    """What only the resources together grant, and exceptions that have run out."""
+    yield from RULES.check_stack(resources, config)
+    yield from ((text, "") for text in RULES.check_exceptions(config))
 
 
-def whole_stack(args: StackValidationArgs, report: ReportViolation) -> None:
-    """Report what only the resources together grant, and exceptions that have run out."""
-    for text, urn in RULES.check_stack(analyzer.stack_of(args.resources, UnknownValueError), args.get_config()):
-        report(text, urn or None)
-    for text in RULES.check_exceptions(args.get_config()):
-        report(text, None)
-
-
-PolicyPack(
-    name="ringfence-permission-creep",
-    enforcement_level=EnforcementLevel.MANDATORY,
-    policies=[
-        ResourceValidationPolicy(
-            name="grants-match-lockfile",
-            description="A resource grants no more than the lockfile approves.",
-            validate=one_resource,
-            config_schema=FILES,
-            severity=Severity.CRITICAL,
-            remediation_steps="Narrow the grant, or approve it with `ringfence grants update`.",
+serve(
+    Pack(
+        "ringfence-permission-creep",
+        (
+            Policy(
+                "grants-match-lockfile",
+                "A resource grants no more than the lockfile approves.",
+                "critical",
+                may_grant,
+                check=RULES.check_resource,
+                settings=FILES,
+                remediation_steps=REMEDIATION,
+            ),
+            Policy(
+                "stack-matches-lockfile",
+                "The stack as a whole grants no more than the lockfile approves.",
+                "critical",
+                may_grant,
+                check_stack=whole_stack,
+                settings=FILES,
+                remediation_steps=REMEDIATION,
+            ),
         ),
-        StackValidationPolicy(
-            name="stack-matches-lockfile",
-            description="The stack as a whole grants no more than the lockfile approves.",
-            validate=whole_stack,
-            config_schema=FILES,
-            severity=Severity.CRITICAL,
-            remediation_steps="Narrow the grant, or approve it with `ringfence grants update`.",
-        ),
-    ],
+    )
 )

@@ -4,30 +4,17 @@ Configure with `--policy-pack-config`: for each policy `enforcementLevel` and `e
 above this pack). Trust zone: operator.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from pulumi_policy import (
-    EnforcementLevel,
-    PolicyConfigSchema,
-    PolicyPack,
-    ReportViolation,
-    ResourceValidationArgs,
-    ResourceValidationPolicy,
-    Severity,
-    StackValidationArgs,
-    StackValidationPolicy,
-)
-from pulumi_policy.proxy import UnknownValueError
-
-from ringfence.review import analyzer
+from ringfence.review.analyzer_service import Config, Pack, Policy, serve
 from ringfence.review.guardrails import GuardrailRules
-from ringfence.review.guardrails.rules import TOPICS
+from ringfence.review.guardrails.rules import TOPICS, in_stack_rules, in_topic
+from ringfence.review.resource import Resource
 
 RULES = GuardrailRules(folder=Path(__file__).resolve().parents[2])
-FILES = PolicyConfigSchema(
-    properties={"exceptions": {"type": "string", "description": "exceptions; empty takes catalog/exceptions.yaml"}}
-)
+FILES = {"exceptions": "exceptions; empty takes catalog/exceptions.yaml"}
 DESCRIPTIONS = {
     "compute": "The cluster is private and its nodes give nothing away.",
     "encryption": "Whatever is stored is encrypted.",
@@ -37,43 +24,34 @@ DESCRIPTIONS = {
 }
 
 
-def of_topic(topic: str) -> Callable[[ResourceValidationArgs, ReportViolation], None]:
-    """The validation of one topic's rules."""
-
-    def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
-        resource = analyzer.resource_of(args, UnknownValueError)
-        for violation in RULES.check_resource(topic, resource, args.get_config()):
-            report(violation.text, None)
-
-    return validate
+def one_resource(topic: str, resource: Resource, config: Config) -> Iterator[str]:
+    """What one resource breaks of a topic's rules."""
+    return (violation.text for violation in RULES.check_resource(topic, resource, config))
 
 
-def whole_stack(args: StackValidationArgs, report: ReportViolation) -> None:
-    """Report what only several resources together break."""
-    for violation in RULES.check_stack(analyzer.stack_of(args.resources, UnknownValueError), args.get_config()):
-        report(violation.text, violation.urn or None)
+def whole_stack(resources: list[Resource], config: Config) -> Iterator[tuple[str, str]]:
+    """What only several resources together break."""
+    return ((violation.text, violation.urn) for violation in RULES.check_stack(resources, config))
 
 
-PolicyPack(
-    name="ringfence-sandbox-guardrails",
-    enforcement_level=EnforcementLevel.MANDATORY,
-    policies=[
-        *(
-            ResourceValidationPolicy(
-                name=f"sandbox-{topic}",
-                description=DESCRIPTIONS[topic],
-                validate=of_topic(topic),
-                config_schema=FILES,
-                severity=Severity.HIGH,
-            )
-            for topic in TOPICS
-        ),
-        StackValidationPolicy(
-            name="sandbox-stack",
-            description="The resources of the stack together keep sandboxes in and records safe.",
-            validate=whole_stack,
-            config_schema=FILES,
-            severity=Severity.HIGH,
-        ),
-    ],
+TOPIC_POLICIES = (
+    Policy(
+        f"sandbox-{topic}",
+        DESCRIPTIONS[topic],
+        "high",
+        partial(in_topic, topic),
+        check=partial(one_resource, topic),
+        settings=FILES,
+    )
+    for topic in TOPICS
 )
+STACK_POLICY = Policy(
+    "sandbox-stack",
+    "The resources of the stack together keep sandboxes in and records safe.",
+    "high",
+    in_stack_rules,
+    check_stack=whole_stack,
+    settings=FILES,
+)
+
+serve(Pack("ringfence-sandbox-guardrails", (*TOPIC_POLICIES, STACK_POLICY)))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from ringfence.iam.escalation import Escalation
 from ringfence.iam.model import Statement
 from ringfence.iam.request import Request
 from ringfence.review.facts import Fact, Slot
+
+if TYPE_CHECKING:
+    from ringfence.iam.escalation import Escalation
 
 
 class ChangeKind(StrEnum):
@@ -50,6 +53,11 @@ class Change:
     def needs_review(self) -> bool:
         """Whether somebody must approve it."""
         return self.kind is not ChangeKind.REMOVED
+
+    def without_values(self) -> Change:
+        """This change with witnesses that tell which condition keys matter but no value of a condition."""
+        additions = tuple(Addition(item.statement, _without_values(item.request)) for item in self.additions)
+        return replace(self, request=_without_values(self.request), additions=additions)
 
     @property
     def place(self) -> str:
@@ -93,11 +101,23 @@ def place_text(subject: str, slot: Slot, key: str) -> str:
 
 # Keys whose values are what a caller must know, and so work as shared secrets: findings are public in a pull request.
 _SHARED_SECRETS = frozenset({"aws:referer", "aws:useragent", "sts:externalid"})
+NOT_SHOWN = "(value not shown)"
+
+
+def _without_values(request: Request | None) -> Request | None:
+    """A witness of a secret document. Who asks can come from a condition too."""
+    if request is None:
+        return None
+    context = dict.fromkeys(request.context, (NOT_SHOWN,))
+    asking = request.principal
+    if asking is not None and asking.value:
+        asking = replace(asking, value=NOT_SHOWN)
+    return Request(request.action, request.resource, context, asking)
 
 
 def shown_context(request: Request) -> dict[str, tuple[str, ...]]:
     """A witness's context as it may be shown: values that work as shared secrets are left out."""
-    hidden = ("(value not shown)",)
+    hidden = (NOT_SHOWN,)
     return {
         key: hidden if key.lower() in _SHARED_SECRETS else tuple(values) for key, values in request.context.items()
     }

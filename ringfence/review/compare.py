@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from ringfence.iam.containment import Decision, Outcome, contains
-from ringfence.iam.escalation import newly_complete
 from ringfence.iam.model import Document, Permissions, Statement
 from ringfence.review.changes import Addition, Change, ChangeKind, place_text, slot_text, statement_text, unreviewable
 from ringfence.review.documents import (
@@ -24,6 +24,10 @@ from ringfence.review.documents import (
     principal_set,
 )
 from ringfence.review.facts import PRINCIPAL_KINDS, Fact, Slot, Surface, kind_of
+
+if TYPE_CHECKING:
+    from ringfence.iam.containment import Decision, PermissionSet
+    from ringfence.iam.escalation import Escalation
 
 _OF_PRINCIPALS = frozenset({Slot.INLINE, Slot.MANAGED, Slot.BOUNDARY})
 _DOCUMENT_KINDS = {Slot.TRUST: "trust", Slot.RESOURCE_POLICY: "resource", Slot.DOCUMENT: "identity"}
@@ -87,7 +91,17 @@ class _Subject:
         for slot in _DOCUMENT_KINDS:
             found += self._documents(slot)
         found += self._records()
+        if self.secret:
+            found = [change.without_values() for change in found]
         return self._without_mere_existence(found)
+
+    @cached_property
+    def secret(self) -> bool:
+        """Whether a value marked secret may be part of what is compared."""
+        facts = list(self.after.values())
+        referred = {policy for fact in facts for policy in fact.refers_to}
+        facts += [fact for policy in referred for fact in self.candidate.of_subject(policy)]
+        return any(fact.secret for fact in facts)
 
     def _without_mere_existence(self, found: list[Change]) -> list[Change]:
         """A new or vanished principal is told once, by what it grants; by its existence only if it grants nothing."""
@@ -102,8 +116,8 @@ class _Subject:
         before = principal_set(self.subject, self.baseline)
         after = principal_set(self.subject, self.candidate)
         found = [unreviewable(fact, reason) for fact, reason in after.unreadable]
-        decision = contains(before.permissions, after.permissions)
-        escalations = () if decision.contained else newly_complete(before.permissions, after.permissions)
+        decision = _contains(before.permissions, after.permissions)
+        escalations = () if decision.contained else _newly_complete(before.permissions, after.permissions)
         if not decision.contained:
             found += self._widened_documents(before, after, decision)
         told = {change.key for change in found if change.slot is Slot.MANAGED}
@@ -139,7 +153,7 @@ class _Subject:
                 if statement.effect != "Allow":
                     continue
                 alone = replace(document, statements=(statement,))
-                part = contains(before.permissions, replace(after.permissions, identity=(alone, *denies)))
+                part = _contains(before.permissions, replace(after.permissions, identity=(alone, *denies)))
                 if not part.contained:
                     additions.append(Addition(statement_text(statement), part.witness and part.witness.request))
             if additions:
@@ -173,7 +187,7 @@ class _Subject:
         return [self._change(ChangeKind.CHANGED, fact, message, request=request)]
 
     def _narrowed(self, before: PrincipalSet, after: PrincipalSet) -> list[Change]:
-        lost = contains(after.permissions, before.permissions)
+        lost = _contains(after.permissions, before.permissions)
         if lost.contained:
             return []
         request = lost.witness.request if lost.witness else None
@@ -207,7 +221,7 @@ class _Subject:
 
     def _widened_slot(self, slot: Slot, old: list[Document], new: list[tuple[Fact, Document]]) -> list[Change]:
         documents = [document for _, document in new]
-        decision = contains(old, documents)
+        decision = _contains(old, documents)
         if decision.contained:
             return self._dropped_deny(slot, old, new)
         denies = [_only(document, "Deny") for document in documents if holds_deny(document)]
@@ -216,14 +230,14 @@ class _Subject:
             additions = []
             for statement in document.statements:
                 alone = [replace(document, statements=(statement,)), *denies]
-                if statement.effect == "Allow" and not (part := contains(old, alone)).contained:
+                if statement.effect == "Allow" and not (part := _contains(old, alone)).contained:
                     additions.append(Addition(statement_text(statement), part.witness and part.witness.request))
             if additions:
                 found.append(self._widened(fact, decision, tuple(additions)))
         if not found:
             found.append(self._widened(new[0][0], decision, ()))
         if slot is Slot.DOCUMENT:
-            escalations = newly_complete(old, documents)
+            escalations = _newly_complete(old, documents)
             found = _with_escalations(found, escalations) if escalations else found
         return found
 
@@ -233,7 +247,7 @@ class _Subject:
             return []
         everything = allow_everything(old[0].kind)
         documents = [document for _, document in new]
-        decision = contains([*old, everything], [*documents, everything])
+        decision = _contains([*old, everything], [*documents, everything])
         if decision.contained:
             return []
         fact = new[0][0] if new else Fact(self.subject, slot, "", None, self._any_source())
@@ -243,7 +257,7 @@ class _Subject:
         return [self._change(kind, fact, message, request=request)]
 
     def _narrowed_slot(self, slot: Slot, old: list[Document], new: list[Document]) -> list[Change]:
-        lost = contains(new, old)
+        lost = _contains(new, old)
         if lost.contained:
             return []
         request = lost.witness.request if lost.witness else None
@@ -276,8 +290,11 @@ class _Subject:
     # Making changes.
 
     def _widened(self, fact: Fact, decision: Decision, additions: tuple[Addition, ...]) -> Change:
+        from ringfence.iam.containment import Outcome
+
         if decision.outcome is Outcome.UNDECIDED:
-            message = f"{place_text(*fact.place)} can't be shown to stay within what was approved: {decision.reason}"
+            reason = "undecided" if self.secret else decision.reason
+            message = f"{place_text(*fact.place)} can't be shown to stay within what was approved: {reason}"
             return self._change(ChangeKind.UNDECIDED, fact, message, additions=additions)
         request = next((item.request for item in additions if item.request), None)
         request = request or (decision.witness.request if decision.witness else None)
@@ -289,6 +306,22 @@ class _Subject:
 
     def _any_source(self) -> str:
         return next((fact.source for fact in self.after.values() if fact.source), "")
+
+
+# What decides is loaded with the first document that differs: most previews change none, and each waits for what a pack
+# loads.
+
+
+def _contains(baseline: PermissionSet, candidate: PermissionSet) -> Decision:
+    from ringfence.iam.containment import contains
+
+    return contains(baseline, candidate)
+
+
+def _newly_complete(baseline: PermissionSet, candidate: PermissionSet) -> tuple[Escalation, ...]:
+    from ringfence.iam.escalation import newly_complete
+
+    return newly_complete(baseline, candidate)
 
 
 def _with_escalations(found: list[Change], escalations: tuple) -> list[Change]:
@@ -309,7 +342,7 @@ def _a(noun: str) -> str:
 
 
 def _detail(fact: Fact, lead: str = ":") -> str:
-    if fact.value is True or fact.slot is Slot.TEMPLATE:
+    if fact.value is True or fact.slot is Slot.TEMPLATE or fact.secret:
         return f"{lead} {fact.key}" if fact.key else ""
     if isinstance(fact.value, dict):
         pairs = ", ".join(f"{key} {value}" for key, value in fact.value.items() if value not in (None, "", []))

@@ -23,11 +23,20 @@ EXTRACTORS: dict[str, Extractor] = {
 _NOT_IAM = frozenset({"aws:iam/getPolicyDocument:getPolicyDocument"})
 
 
+def may_grant(type_: str) -> bool:
+    """Whether resources of a type can state facts at all."""
+    return type_ in EXTRACTORS or _may_hold_policy(type_)
+
+
+def _may_hold_policy(type_: str) -> bool:
+    return type_.startswith(("aws:", "aws-native:")) and type_ not in _NOT_IAM
+
+
 def facts_of(resource: Resource) -> list[Fact]:
     """The facts that one resource states; empty for one that grants nothing."""
     extractor = EXTRACTORS.get(resource.type)
     found = extractor(resource) if extractor else _any_policy(resource)
-    return [Fact(f.subject, f.slot, f.key, f.value, resource.urn, resource.type) for f in found]
+    return [Fact(f.subject, f.slot, f.key, f.value, resource.urn, resource.type, resource.secret) for f in found]
 
 
 def facts_of_all(resources: Iterable[Resource]) -> list[Fact]:
@@ -36,7 +45,7 @@ def facts_of_all(resources: Iterable[Resource]) -> list[Fact]:
 
 
 def _any_policy(resource: Resource) -> Iterator[Fact]:
-    if not resource.type.startswith(("aws:", "aws-native:")) or resource.type in _NOT_IAM:
+    if not _may_hold_policy(resource.type):
         return
     for name, value in resource.props.items():
         document = document_of(value)

@@ -61,7 +61,8 @@ ENCRYPTED = Unknown("encrypted as a secret")
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One fact. value: a document (JSON text or mapping), an ARN, a mapping, None, or an `Unknown`; source: URN or ARN
-    of what states it; type: the Pulumi type token where a Pulumi resource states it."""
+    of what states it; type: the Pulumi type token where a Pulumi resource states it; secret: whether it may come from a
+    value marked secret, so that no finding may show it."""
 
     subject: str
     slot: Slot
@@ -69,6 +70,7 @@ class Fact:
     value: Any
     source: str = ""
     type: str = ""
+    secret: bool = False
 
     @property
     def unknown(self) -> Unknown | None:

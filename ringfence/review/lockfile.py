@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from ringfence.errors import InputError, Problem
-from ringfence.iam import escalation
 from ringfence.iam.document import to_mapping
 from ringfence.iam.model import Kind
 from ringfence.names import Names
@@ -119,6 +118,9 @@ class Lockfile:
 
 def catalogue_versions() -> dict[str, str]:
     """Versions of the data that decisions rest on."""
+    # Loaded only when a lockfile is written: the pack only reads one, and every preview waits for it.
+    from ringfence.iam import escalation
+
     return {
         "actions": f"policy_sentry {importlib.metadata.version('policy-sentry')}",
         "escalationPaths": escalation.data_version(),

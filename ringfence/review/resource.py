@@ -32,7 +32,7 @@ SECRET_PLACEHOLDER = "[secret]"  # noqa: S105 (what `pulumi preview --json` prin
 class Resource:
     """One declared resource. name: its Pulumi name; props: its inputs (for a state its outputs over its inputs), with
     `Unknown` where a value can't be reviewed; links: property → the resources that its value comes from, filled in once
-    all resources are there."""
+    all resources are there; secret: whether any property is, or holds, a value marked secret but readable."""
 
     type: str
     name: str
@@ -40,6 +40,7 @@ class Resource:
     props: Mapping[str, Any]
     links: dict[str, tuple[Resource, ...]] = field(default_factory=dict)
     id: str = ""
+    secret: bool = False
 
     def get(self, *names: str) -> Any:
         """The first of these properties that is set, None when none is."""
@@ -114,6 +115,13 @@ def plain_secret(value: Mapping[str, Any]) -> Any:
         except ValueError:
             return ENCRYPTED
     return plain(value["value"]) if "value" in value else ENCRYPTED
+
+
+def holds_secret(value: Any) -> bool:
+    """Whether JSON values of a preview or state hold a secret anywhere."""
+    if isinstance(value, Mapping):
+        return value.get(SIGNATURE_KEY) == SECRET_SIGNATURE or any(map(holds_secret, value.values()))
+    return isinstance(value, list | tuple) and any(map(holds_secret, value))
 
 
 def first_unknown(value: Any) -> Unknown | None:

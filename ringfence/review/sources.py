@@ -10,7 +10,7 @@ from typing import Any
 from ringfence.errors import InputError, Problem
 from ringfence.review.extract import facts_of_all
 from ringfence.review.facts import Surface
-from ringfence.review.resource import Resource, plain
+from ringfence.review.resource import Resource, holds_secret, plain
 
 # Far above any real preview: 1,000 resources are about 10 MB.
 MAX_BYTES = 500_000_000
@@ -107,6 +107,7 @@ def _linked(made: Mapping[str, tuple[Mapping[str, Any], Any]]) -> list[Resource]
             urn,
             plain(props),
             id=str(state.get("id") or ""),
+            secret=holds_secret(props),
         )
         for urn, (state, props) in made.items()
     }

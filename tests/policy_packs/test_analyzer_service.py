@@ -1,4 +1,4 @@
-"""The packs behind the analyzer's real gRPC service, with real protobuf values, proxies, unknowns and secrets."""
+"""The packs behind the analyzer's real gRPC service, with real protobuf values, unknowns and secrets."""
 
 from __future__ import annotations
 
@@ -95,7 +95,31 @@ def test_a_secret_document_is_not_echoed(creep: Analyze) -> None:
     assert not any("hunter2" in message for message in told)
 
 
-def test_numbers_arrive_as_floats_and_lists_as_proxies(guardrails: Analyze) -> None:
+@pytest.mark.parametrize(
+    ("type_", "extra", "statement"),
+    [
+        ("aws:iam/rolePolicy:RolePolicy", {"role": "x"}, '"Resource":"arn:aws:s3:::b"'),
+        ("aws:sqs/queuePolicy:QueuePolicy", {"queueUrl": "q"}, '"Principal":"*","Resource":"*"'),
+    ],
+)
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("aws:PrincipalTag/cell", "hunter2"), ("aws:PrincipalArn", "arn:aws:iam::123456789012:role/hunter2")],
+)
+def test_no_condition_value_of_a_secret_document_is_shown(
+    creep: Analyze, type_: str, extra: dict[str, str], statement: str, key: str, value: str
+) -> None:
+    operator = "ArnEquals" if key.endswith("Arn") else "StringEquals"
+    condition = f'"Condition":{{"{operator}":{{"{key}":"{value}"}}}}'
+    text = f'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"sqs:*",{statement},{condition}}}]}}'
+    told = mandatory(creep(type_, {"name": "p", **extra, "policy": {**SECRET, "value": text}}))
+    assert any(key in message for message in told)
+    assert not any("hunter2" in message for message in told)
+    # The same document in the clear is shown with its witness in full.
+    assert any("hunter2" in message for message in mandatory(creep(type_, {"name": "p", **extra, "policy": text})))
+
+
+def test_numbers_arrive_as_floats_and_lists_in_full(guardrails: Analyze) -> None:
     options = {"httpTokens": "required", "httpPutResponseHopLimit": 2}
     props = {"metadataOptions": options, "blockDeviceMappings": [{"ebs": {"encrypted": False}}]}
     told = mandatory(guardrails("aws:ec2/launchTemplate:LaunchTemplate", props))

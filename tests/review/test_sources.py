@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from ringfence.errors import InputError
-from ringfence.review.facts import Slot
+from ringfence.review import wording
+from ringfence.review.compare import compare
+from ringfence.review.facts import Slot, Surface
 from ringfence.review.sources import preview_of, state_resources, surface_of
 
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
@@ -120,3 +122,15 @@ def test_a_state_shows_what_the_last_refresh_found(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(InputError):
         state_resources(path)
+
+
+@pytest.mark.parametrize("secret", [True, False])
+def test_a_condition_value_of_a_document_that_is_secret_is_in_no_finding(secret: bool) -> None:
+    condition = {"StringEquals": {"aws:PrincipalTag/cell": "hunter2"}}
+    document = {"Version": "2012-10-17", "Statement": [{**json.loads(POLICY)["Statement"][0], "Condition": condition}]}
+    text = json.dumps(document)
+    policy = {**SECRET, "plaintext": json.dumps(text)} if secret else text
+    found = surface(step("aws:iam/rolePolicy:RolePolicy", "p", {"name": "p", "role": "x", "policy": policy}))
+    told = [line for change in compare(Surface("nothing"), found) for line in wording.lines(change)]
+    assert any("aws:PrincipalTag/cell" in line for line in told)
+    assert any("hunter2" in line for line in told) == (not secret)

@@ -20,6 +20,18 @@ GUARDRAILS: tuple[Guardrail, ...] = (
     *pods.GUARDRAILS,
 )
 TOPICS: tuple[str, ...] = tuple(dict.fromkeys(rule.topic for rule in GUARDRAILS))
+# Rules on a stack also read resources that others are linked to, so every type of these providers.
+_PROVIDERS = tuple(sorted({f"{prefix.split(':', 1)[0]}:" for rule in GUARDRAILS for prefix in rule.types}))
+
+
+def in_topic(topic: str, type_: str) -> bool:
+    """Whether any rule of a topic looks at single resources of a type."""
+    return any(rule.topic == topic and rule.check and type_.startswith(rule.types) for rule in GUARDRAILS)
+
+
+def in_stack_rules(type_: str) -> bool:
+    """Whether any rule on a whole stack may read a resource of a type."""
+    return type_.startswith(_PROVIDERS)
 
 
 @dataclass(frozen=True, slots=True)
