@@ -50,11 +50,10 @@ for n in range({roles}):
           "Condition": {{"StringLike": {{"s3:prefix": ["in/*"]}}}}}}))
 """
 EMPTY_PACK = """
-from pulumi_policy import EnforcementLevel, PolicyPack, ResourceValidationPolicy
-PolicyPack("empty", enforcement_level=EnforcementLevel.MANDATORY, policies=[
-    ResourceValidationPolicy("nothing", "Looks at nothing.", lambda args, report: None)])
+from ringfence.review.analyzer_service import Pack, Policy, serve
+serve(Pack("empty", (Policy("nothing", "Looks at nothing.", "high", lambda type_: False, lambda resource, config: ()),)))
 """
-# The empty pack shows what starting any Python pack and asking it about every resource costs.
+# The empty pack shows what starting a pack and asking it about every resource costs whatever the rules do.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "no pack": (),
     "an empty pack": ("empty",),

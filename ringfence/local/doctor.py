@@ -16,7 +16,7 @@ from ringfence.local.toolchain import golang, resolution
 from ringfence.local.toolchain.recipes import ON_DEMAND, PARTS
 
 # The Python packages whose versions matter to what the embedded target does.
-PACKAGES = ("pulumi", "pulumi-policy", "pulumi-aws", "pulumi-kubernetes", "pulumi-random", "moto", "boto3")
+PACKAGES = ("pulumi", "pulumi-aws", "pulumi-kubernetes", "pulumi-random", "moto", "boto3")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

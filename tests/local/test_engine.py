@@ -123,11 +123,11 @@ def test_the_callers_accounts_and_backends_do_not_reach_the_engine(engine_factor
 
 
 PACK = """
-from pulumi_policy import EnforcementLevel, PolicyPack, ResourceValidationPolicy
+from ringfence.review.analyzer_service import Pack, Policy, serve
 
-PolicyPack("trial-pack", policies=[ResourceValidationPolicy(
-    name="no-short", description="d", enforcement_level=EnforcementLevel.MANDATORY,
-    validate=lambda args, report: report("too short") if args.resource_type.startswith("random:") and args.props["length"] < 12 else None)])
+serve(Pack("trial-pack", (Policy(
+    "no-short", "d", "high", lambda type_: type_.startswith("random:"),
+    lambda resource, config: ["too short"] if resource.props["length"] < 12 else []),)))
 """
 PASSWORDS = """
     import pulumi, pulumi_random as random
