@@ -83,17 +83,13 @@ class KubernetesExecutor:
 
     async def start(self, unit: Unit, report: Report) -> None:
         """See `Executor.start`."""
-        seconds = math.ceil((unit.deadline - datetime.now(UTC)).total_seconds()) + START_MARGIN_SECONDS
-        await self._make(unit, report, min(seconds, manifests.MAX_DEADLINE_SECONDS), warm=False)
+        await self._make(unit, report, manifests.MAX_DEADLINE_SECONDS, warm=False)
 
     async def warm(self, unit: Unit, report: Report) -> None:
         """See `Executor.warm`."""
         if unit.tools or unit.credentials:
             raise ExecutorError(f"waiting sandbox {unit.invocation_id} must have neither tools nor credentials")
-        seconds = math.ceil((unit.deadline - datetime.now(UTC)).total_seconds()) + START_MARGIN_SECONDS
-        await self._make(
-            unit, report, min(seconds, manifests.MAX_DEADLINE_SECONDS + manifests.MAX_WARM_SECONDS), warm=True
-        )
+        await self._make(unit, report, manifests.MAX_DEADLINE_SECONDS + manifests.MAX_WARM_SECONDS, warm=True)
 
     async def bind(self, unit: Unit) -> None:
         """See `Executor.bind`. The pod's wall clock is lowered to the task's first, then its tools' ports are opened."""
@@ -179,7 +175,10 @@ class KubernetesExecutor:
             if item["metadata"]["name"].startswith(SANDBOX_NAMESPACE_PREFIX)
         ]
 
-    async def _make(self, unit: Unit, report: Report, deadline_seconds: int, *, warm: bool) -> None:
+    async def _make(self, unit: Unit, report: Report, most_seconds: int, *, warm: bool) -> None:
+        left = math.ceil((unit.deadline - datetime.now(UTC)).total_seconds())
+        if left <= 0:
+            raise ExecutorError(f"invocation {unit.invocation_id} is past its deadline: no sandbox is made")
         namespace = manifests.namespace_name(unit.invocation_id)
         environment = self._environment(unit)
         labels = {manifests.OWNER_LABEL: unit.owner}
@@ -204,7 +203,8 @@ class KubernetesExecutor:
         report("secret")
         await call("the secret", core.create_namespaced_secret, namespace, pod.secret(unit, namespace, environment))
         report("pod")
-        body = pod.pod(unit, self.settings.image, environment, deadline_seconds, warm=warm)
+        seconds = min(left + START_MARGIN_SECONDS, most_seconds)
+        body = pod.pod(unit, self.settings.image, environment, seconds, warm=warm)
         await call("the pod", core.create_namespaced_pod, namespace, body)
 
     @property

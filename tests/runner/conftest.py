@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -51,14 +52,20 @@ def _enforced(runner: Api) -> bool:
 
 
 @pytest.fixture
-def sandboxes(cluster: ApiServer) -> Callable[[], list[str]]:
-    """Names of the sandbox namespaces that exist."""
+def sandboxes(cluster: ApiServer) -> Iterator[Callable[[], list[str]]]:
+    """Names of the sandbox namespaces that exist. What a failed test left is taken away after it."""
     core = Api(cluster.configuration).core
 
     def listed() -> list[str]:
         return sorted(item.metadata.name for item in core.list_namespace(label_selector=INVOCATION_LABEL).items)
 
-    return listed
+    yield listed
+    for name in listed():
+        with contextlib.suppress(ApiException):
+            core.delete_namespace(name)
+    ends = time.monotonic() + 60
+    while listed() and time.monotonic() < ends:
+        time.sleep(0.2)
 
 
 @pytest.fixture

@@ -138,10 +138,12 @@ def test_a_living_owners_unit_within_its_time_is_left_alone(successor, sandboxes
     async def main() -> None:
         side = successor()
         own = side.parts.owners.id
-        kept = await _unit(side, own, datetime.now(UTC) + timedelta(seconds=200))
-        late = await _unit(side, own, datetime.now(UTC) - timedelta(seconds=GRACE_SECONDS + 1))
-        orphan = await _unit(side, "process-1-1-000000000000", datetime.now(UTC) + timedelta(seconds=200))
-        reaped = {item.invocation_id: item.why for item in await reap(side.parts)}
+        begun = datetime.now(UTC)
+        kept = await _unit(side, own, begun + timedelta(seconds=300))
+        late = await _unit(side, own, begun + timedelta(seconds=100))
+        orphan = await _unit(side, "process-1-1-000000000000", begun + timedelta(seconds=300))
+        then = begun + timedelta(seconds=101 + GRACE_SECONDS)
+        reaped = {item.invocation_id: item.why for item in await reap(side.parts, clock=lambda: then)}
         assert set(reaped) == {late, orphan}
         assert "has passed" in reaped[late]
         assert sandboxes() == [f"sandbox-{kept}"]

@@ -63,11 +63,11 @@ def test_a_refused_task_makes_nothing_and_is_recorded(side: Control, what: str, 
 
 
 def test_a_spent_conversation_is_refused_before_anything_is_made(side: Control, cluster, monkeypatch, sandboxes):
-    spend = {"groups": GROUPS, "model": "scripted", "conversation": "c1", "max_usd": Decimal("0.01")}
+    spend = {"groups": GROUPS, "model": "scripted", "conversation": "c1", "max_usd": Decimal("0.02")}
 
     def talk(container) -> int:
-        body = {"model": "scripted", "max_tokens": 400, "messages": [{"role": "user", "content": "x" * 400}]}
-        for _ in range(20):
+        body = {"model": "scripted", "max_tokens": 100, "messages": [{"role": "user", "content": "x" * 400}]}
+        for _ in range(100):
             if container.gateway("POST", "/v1/chat/completions", body).status_code == 402:
                 break
         return container.answer("spent")
@@ -75,9 +75,8 @@ def test_a_spent_conversation_is_refused_before_anything_is_made(side: Control, 
     with Kubelet(cluster.configuration, talk), SecureAgentRunner(side.parts) as runner:
         first = runner.execute_agent_task("ann", "spend", [], **spend)
         assert first.status is Status.BUDGET_EXHAUSTED
-        assert Decimal(0) < first.cost_usd <= Decimal("0.01")
+        assert Decimal(0) < first.cost_usd <= Decimal("0.02")
         assert "budget_exhausted" in [refusal.code for refusal in first.refusals]
-        side.gateway.books.flush() if hasattr(side.gateway.books, "flush") else None
         Untouched(side, monkeypatch)
         second = runner.execute_agent_task("ann", "more", [], **{**spend, "max_usd": first.cost_usd})
     assert second.status is Status.REFUSED
