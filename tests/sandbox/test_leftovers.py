@@ -88,17 +88,24 @@ def test_a_removed_sandbox_leaves_nothing_and_removing_twice_is_the_same(lab):
     before, before_links = namespaces(), links()
 
     async def scenario(lab):
+        await lab.run("say(1)")
+        descriptors = len(os.listdir("/proc/self/fd"))
         invocation_id = await lab.start(RUNNING)
         await lab.said(invocation_id, "up")
         during, new = traces(lab.state, invocation_id), len(namespaces() - before)
         assert links() == before_links
+        assert len(os.listdir("/proc/self/fd")) > descriptors
         await lab.executor.remove(invocation_id)
         await lab.executor.remove(invocation_id)
-        return during, new, traces(lab.state, invocation_id), await lab.executor.wait(invocation_id)
+        await asyncio.sleep(0.05)
+        left = len(os.listdir("/proc/self/fd")) - descriptors
+        return during, new, traces(lab.state, invocation_id), await lab.executor.wait(invocation_id), left
 
-    during, new, after, exit = lab(scenario)
+    during, new, after, exit, left = lab(scenario)
+    assert left == 0
     assert set(during) == {"processes", "groups", "files"}
-    assert new >= 3
+    # The fence's own namespace is held by its sockets alone.
+    assert new >= 2
     assert after == {}
     assert exit.reason == "NotFound"
     assert settled(before) == set()
@@ -133,8 +140,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 sys.path.insert(0, {project!r})
 from ringfence.runner.executor import Unit
-from ringfence.runner.local_executor import LocalExecutor, ReadOnlyMount, Root, Ways, launch, network, records, relay, bundle
-from ringfence.runner.local_executor import executor as module
+from ringfence.runner.local_executor import LocalExecutor, ReadOnlyMount, Root, Ways, bundle, fence, launch, records, relay, starters
 from ringfence.runner.local_executor.cgroups import Group
 
 def die(*_):
@@ -157,9 +163,9 @@ def at(owner, name, when):
     setattr(owner, name, replaced)
 
 point, when = {point!r}, {when!r}
-PLACES = {{"record": (records.Records, "make"), "network": (network, "create"), "listen": (network.Network, "listen"),
+PLACES = {{"record": (records.Records, "make"), "fence": (fence, "make"), "network": (starters.Direct, "prepare"),
           "relay": (relay.Relay, "open"), "group": (Group, "make"), "payload": (launch, "payload"),
-          "config": (bundle, "configuration"), "gvisor": (launch, "start"), "erase": (records.Records, "erase"),
+          "config": (bundle, "configuration"), "gvisor": (starters.Direct, "go"), "erase": (records.Records, "erase"),
           "kill": (records, "_kill_all"), "group-removal": (Group, "remove"), "folder-removal": (records, "_remove_folder")}}
 if point in PLACES:
     at(*PLACES[point], when)
@@ -184,8 +190,9 @@ asyncio.run(main())
 POINTS = [
     ("record", "before"),
     ("record", "after"),
+    ("fence", "before"),
+    ("fence", "after"),
     ("network", "after"),
-    ("listen", "after"),
     ("relay", "after"),
     ("group", "before"),
     ("group", "after"),

@@ -13,7 +13,7 @@ import pytest
 from ringfence.catalog.model import Egress, Grant, Tool
 from ringfence.runner.executor import ExecutorError, Unit
 from ringfence.runner.local_executor import AWS_PORT, GATEWAY_PORT, launch
-from ringfence.runner.local_executor.network import CONTROL_ADDRESS
+from ringfence.runner.local_executor.fence import CONTROL_ADDRESS
 from ringfence.runner.local_executor.relay import MAX_CONNECTIONS
 
 pytestmark = pytest.mark.sandbox

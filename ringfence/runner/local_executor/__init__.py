@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringfence.runner.local_executor.bundle import ReadOnlyMount, Root
+from ringfence.runner.local_executor.bundle import ReadOnlyMount, Root, image_root
 from ringfence.runner.local_executor.executor import AWS_PORT, GATEWAY_PORT, LocalExecutor, Ways
 
-__all__ = ["AWS_PORT", "GATEWAY_PORT", "LocalExecutor", "ReadOnlyMount", "Root", "Ways"]
+__all__ = ["AWS_PORT", "GATEWAY_PORT", "LocalExecutor", "ReadOnlyMount", "Root", "Ways", "image_root"]

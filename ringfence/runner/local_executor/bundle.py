@@ -6,7 +6,7 @@ side; what is written here is what keeps the sandbox in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ HOSTNAME = "sandbox"
 # As the pod's /tmp (components.sandbox) and one credential file per tool.
 TMP_MIB, CREDENTIALS_KIB = 64, 256
 OPEN_FILES = 1024
+# The one id that an ordinary user may map: their own, which `nest` made 1000.
+_ITSELF = {"containerID": 0, "hostID": UID, "size": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,14 @@ class Root:
     command: tuple[str, ...]
     environment: tuple[tuple[str, str], ...] = ()
     mounts: tuple[ReadOnlyMount, ...] = ()
+
+
+def image_root(report: Callable[[str], None]) -> Root:
+    """The runtime image's files and command; unpacked into the per-user cache on first use."""
+    # Imported here: a root of one's own needs none of the image's builder.
+    from ringfence.image import COMMAND, ENVIRONMENT, rootfs
+
+    return Root(rootfs(report=report), COMMAND[0], COMMAND, tuple(ENVIRONMENT.items()))
 
 
 def _tmpfs(destination: str, *options: str) -> dict[str, Any]:
@@ -67,9 +77,9 @@ def _mounts(root: Root) -> list[dict[str, Any]]:
     ]
 
 
-def configuration(root: Root, arguments: Sequence[str], network_namespace: str, cgroup: str) -> dict[str, Any]:
+def configuration(root: Root, arguments: Sequence[str], network_namespace: str, cgroup: str | None) -> dict[str, Any]:
     """config.json as the OCI runtime specification 1.1 has it. network_namespace: path of the sandbox's own; cgroup: path of
-    a control group that is there, with its limits."""
+    a control group that is there, with its limits; None in a user namespace, where gVisor gets one more of its own."""
     nothing: list[str] = []
     kinds = ("bounding", "effective", "inheritable", "permitted", "ambient")
     return {
@@ -91,13 +101,11 @@ def configuration(root: Root, arguments: Sequence[str], network_namespace: str, 
             ],
         },
         "linux": {
-            "cgroupsPath": cgroup,
             "namespaces": [
-                {"type": "pid"},
-                {"type": "mount"},
-                {"type": "ipc"},
-                {"type": "uts"},
+                *({"type": kind} for kind in ("pid", "mount", "ipc", "uts")),
                 {"type": "network", "path": network_namespace},
+                *([] if cgroup else [{"type": "user"}]),
             ],
+            **({"cgroupsPath": cgroup} if cgroup else {"uidMappings": [_ITSELF], "gidMappings": [_ITSELF]}),
         },
     }

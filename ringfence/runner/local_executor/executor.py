@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 from ringfence.catalog.model import Tool
-from ringfence.egress_ports import PortClaim, assign_ports
 from ringfence.runner.executor import (
     AWS_ENDPOINT,
     GATEWAY_URL,
@@ -32,14 +31,16 @@ from ringfence.runner.executor import (
     Unit,
     size_of,
 )
-from ringfence.runner.local_executor import bundle, launch, network
+from ringfence.runner.local_executor import bundle, launch, starters, watchdog
 from ringfence.runner.local_executor.bundle import Root
 from ringfence.runner.local_executor.cgroups import Group, Limits
+from ringfence.runner.local_executor.fence import CONTROL_ADDRESS, Fence
 from ringfence.runner.local_executor.records import Records
 from ringfence.runner.local_executor.relay import Address, Relay
+from ringfence.runner.local_executor.threads import in_thread
 
-# Sandbox-side ports of the model gateway and of the AWS endpoint, below the tools' own (catalog.model.EGRESS_PORT_FIRST).
-GATEWAY_PORT, AWS_PORT = 14000, 14001
+# Sandbox-side ports: the model gateway's, the AWS endpoint's, and from the third on one per tool that goes out.
+GATEWAY_PORT, AWS_PORT, TOOL_PORT = 14000, 14001, 15001
 # The most that one sandbox may have, as in a namespace on the cluster (runner.manifests.UnitLimits).
 MAX_CPU_MILLIS, MAX_MEMORY_MIB = 1000, 1024
 # gVisor's own threads (some 40) and one host thread per thread inside; a fork bomb ends the sandbox, not the machine.
@@ -48,7 +49,6 @@ PROCESSES = 256
 # at half a CPU the start alone takes almost twice as long.
 BOOT_CPU_MILLIS, BOOT_S = 2000, 3.0
 _READ_BYTES = 1 << 16
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,23 @@ class Ways:
     tools: Mapping[str, Address] = field(default_factory=dict)
     aws: Address | None = None
 
+    def ports(self) -> dict[int, Address]:
+        """Sandbox-side port → control-side address of all of them."""
+        found = {GATEWAY_PORT: self.gateway} | {self.port(name): address for name, address in self.tools.items()}
+        return found if self.aws is None else found | {AWS_PORT: self.aws}
+
+    def port(self, tool: str) -> int:
+        """Sandbox-side port of a tool that has a listener. Raises KeyError for another."""
+        if tool not in self.tools:
+            raise KeyError(tool)
+        return TOOL_PORT + sorted(self.tools).index(tool)
+
 
 @dataclass(slots=True)
 class _Running:
     """What this process holds of a sandbox that it started."""
 
-    network: network.Network
+    fence: Fence
     relay: Relay
     process: asyncio.subprocess.Process
     unit: Unit
@@ -84,8 +95,8 @@ class LocalExecutor:
     """
 
     name = "local"
-    CONTROL_ADDRESS = network.CONTROL_ADDRESS
-    GATEWAY_URL = f"http://{network.CONTROL_ADDRESS}:{GATEWAY_PORT}"
+    CONTROL_ADDRESS = CONTROL_ADDRESS
+    GATEWAY_URL = f"http://{CONTROL_ADDRESS}:{GATEWAY_PORT}"
 
     def __init__(self, state_folder: Path, runsc: Path, root: Root, ways: Ways) -> None:
         self._records = Records(state_folder)
@@ -101,7 +112,7 @@ class LocalExecutor:
         return Fit(cpu, memory, self._ports(tools))
 
     def _ports(self, tools: Sequence[Tool]) -> dict[str, int]:
-        """Sandbox-side port of each tool with egress: the number that its listener has in the environment."""
+        """Sandbox-side port of each tool with egress."""
         going_out = [tool for tool in tools if tool.egress.domains]
         for tool in going_out:
             if tool.name not in self._ways.tools:
@@ -109,15 +120,15 @@ class LocalExecutor:
                     f"tool {tool.name} has egress domains, but no listener of the egress proxy is running for it here\n"
                     "    remedy: start the proxy with this tool's listener, or take the domains out of the catalog"
                 )
-        return assign_ports(PortClaim(tool.name, tool.egress.port, tool.source.file) for tool in going_out)
+        return {tool.name: self._ways.port(tool.name) for tool in going_out}
 
     async def start(self, unit: Unit, report: Report) -> None:
         """Makes the sandbox and starts its process. Raises ExecutorError; what was made by then is for `remove`."""
-        await self._start(unit, report, dict(unit.credentials), self._targets(unit.tools), bound=True)
+        await self._start(unit, report, dict(unit.credentials), self._open_to(unit.tools), bound=True)
 
     async def warm(self, unit: Unit, report: Report) -> None:
         """As `start`, with only the gateway in reach and without credentials, whatever the unit holds of them."""
-        await self._start(unit, report, {}, self._targets(()), bound=False)
+        await self._start(unit, report, {}, self._open_to(()), bound=False)
 
     async def bind(self, unit: Unit) -> None:
         """Opens the ports of the unit's tools in a warm sandbox, once. Raises ExecutorError when it no longer runs, is smaller
@@ -135,20 +146,21 @@ class LocalExecutor:
                 f"the warm sandbox {unit.invocation_id} has {made.cpu_millis}m CPU and {made.memory_mib} MiB; the unit wants "
                 f"{unit.cpu_millis}m and {unit.memory_mib} MiB\n    remedy: start it cold"
             )
-        targets = self._targets(unit.tools)
+        ports = self._open_to(unit.tools) - set(running.relay.ports)
         running.bound = True
         running.deadline = unit.deadline
-        targets.pop(GATEWAY_PORT)
-        if targets:
-            await _open(running.relay, running.network, targets)
+        await self._open(running.relay, running.fence, ports)
 
-    def _targets(self, tools: Sequence[Tool]) -> dict[int, Address]:
-        """Sandbox-side port → control-side address of everything that a sandbox with these tools may reach."""
-        targets = {GATEWAY_PORT: self._ways.gateway}
-        targets |= {port: self._ways.tools[tool] for tool, port in self._ports(tools).items()}
+    def _open_to(self, tools: Sequence[Tool]) -> set[int]:
+        """Sandbox-side ports that a sandbox with these tools may reach."""
+        ports = {GATEWAY_PORT, *self._ports(tools).values()}
         if self._ways.aws is not None and any(tool.grants for tool in tools):
-            targets[AWS_PORT] = self._ways.aws
-        return targets
+            ports.add(AWS_PORT)
+        return ports
+
+    async def _open(self, relay: Relay, fence: Fence, ports: Iterable[int]) -> None:
+        targets = self._ways.ports()
+        await relay.open({port: (fence.sockets[port], targets[port]) for port in sorted(ports)})
 
     def _environment(self, unit: Unit) -> dict[str, str]:
         ports = json.dumps(self._ports(unit.tools))
@@ -158,63 +170,68 @@ class LocalExecutor:
         return dict(self._root.environment) | dict(unit.environment) | own
 
     async def _start(
-        self,
-        unit: Unit,
-        report: Report,
-        credentials: Mapping[str, bytes],
-        targets: Mapping[int, Address],
-        *,
-        bound: bool,
+        self, unit: Unit, report: Report, credentials: Mapping[str, bytes], ports: Iterable[int], *, bound: bool
     ) -> None:
         name = unit.invocation_id
         if datetime.now(UTC) >= unit.deadline:
             raise ExecutorError(f"the deadline of invocation {name} has passed already")
         environment = self._environment(unit)
-        folder = await _in_thread(lambda: self._records.make(name, unit.owner, unit.deadline))
+        folder = await in_thread(lambda: self._records.make(name, unit.owner, unit.deadline))
         report("making the network")
         async with contextlib.AsyncExitStack() as undo:
-            fence = await _in_thread(network.create, discard=lambda made: made.close())
-            undo.callback(fence.close)
-            relay = Relay()
-            undo.callback(relay.close)
-            await _open(relay, fence, targets)
-            group = Group(name)
-            limits = Limits(unit.memory_mib << 20, max(unit.cpu_millis, BOOT_CPU_MILLIS), PROCESSES)
-            await _in_thread(lambda: group.make(limits))
-            stdin = launch.payload(self._root.command, environment, credentials)
-            undo_stdin = undo.enter_context(contextlib.ExitStack())
-            undo_stdin.callback(os.close, stdin)
-            namespaces = f"/proc/{os.getpid()}/fd"
-            words = launch.arguments(self._root.interpreter)
-            config = bundle.configuration(self._root, words, f"{namespaces}/{fence.sandbox}", group.path)
-            await _in_thread(lambda: (folder / "config.json").write_text(json.dumps(config), encoding="utf-8"))
-            report("starting gVisor")
-            process = await launch.start(self._runsc, folder, name, f"{namespaces}/{fence.empty}", stdin)
-            undo_stdin.close()
+            with contextlib.ExitStack() as held:
+                stdin = launch.payload(self._root.command, environment, credentials)
+                held.callback(os.close, stdin)
+                starter = starters.starter()
+                undo.callback(starter.abandon)
+                fence = await starter.prepare(sorted(self._ways.ports()), folder, stdin)
+                undo.callback(fence.close)
+                relay = Relay()
+                undo.callback(relay.close)
+                await self._open(relay, fence, ports)
+                group = await self._group(unit)
+                sandbox, empty = starter.paths(fence, folder)
+                start = launch.arguments(self._root.interpreter)
+                config = bundle.configuration(self._root, start, sandbox, group.path if group else None)
+                await in_thread(lambda: (folder / "config.json").write_text(json.dumps(config), encoding="utf-8"))
+                report("starting gVisor")
+                more = () if group else ("--ignore-cgroups",)
+                words = launch.command_line(self._runsc, folder, name, empty, more)
+                process = await starter.go(words, stdin)
             running = _Running(fence, relay, process, unit, unit.deadline, bound)
             self._running[name] = running
-            running.ended = asyncio.create_task(self._watch(running, group, unit.cpu_millis))
+            running.ended = asyncio.create_task(self._watch(running, group))
             undo.pop_all()
 
-    async def _watch(self, running: _Running, group: Group, cpu_millis: int) -> Exit:
-        """Reads the output until the process ends; lowers its CPU limit once it has started; kills it at its deadline."""
-        tasks = (
-            asyncio.create_task(_kill_at_deadline(running)),
-            asyncio.create_task(_settle(running, group, cpu_millis)),
-        )
+    async def _group(self, unit: Unit) -> Group | None:
+        """The sandbox's control group with its limits; None for an ordinary user, whose sandboxes a watchdog limits."""
+        if os.geteuid() != 0:
+            return None
+        group = Group(unit.invocation_id)
+        limits = dataclasses.replace(_limits(unit), cpu_millis=max(unit.cpu_millis, BOOT_CPU_MILLIS))
+        await in_thread(lambda: group.make(limits))
+        return group
+
+    async def _watch(self, running: _Running, group: Group | None) -> Exit:
+        """Reads the output until the process ends; meanwhile keeps it to its limits and its deadline."""
+        keepers = [asyncio.create_task(_kill_at_deadline(running))]
+        if group is None:
+            keepers.append(asyncio.create_task(_kill_beyond_limits(running)))
+        else:
+            keepers.append(asyncio.create_task(_settle(running, group)))
         try:
             stream = running.process.stdout
             while stream is not None and (data := await stream.read(_READ_BYTES)):
                 running.output.add(data)
             code = await running.process.wait()
         finally:
-            for task in tasks:
-                task.cancel()
+            for keeper in keepers:
+                keeper.cancel()
             running.relay.close()
         log = running.output.text()
         if running.killed:
             return Exit(None, running.killed, log)
-        if await _in_thread(group.out_of_memory):
+        if group is not None and await in_thread(group.out_of_memory):
             return Exit(None, "OOMKilled", log)
         # A negative code is the signal that ended runsc itself: the sandbox had no exit code then.
         return Exit(code if code >= 0 else None, "Completed" if code == 0 else "Error", log)
@@ -230,67 +247,51 @@ class LocalExecutor:
         """Kills and removes everything of the sandbox, whoever started it. Raises ExecutorError when anything is left."""
         running = self._running.get(invocation_id)
         if running is not None:
-            running.killed = running.killed or "Removed"
-            running.relay.close()
-            _kill(running.process)
+            _end(running, "Removed")
         try:
-            await _in_thread(lambda: self._records.erase(invocation_id))
+            await in_thread(lambda: self._records.erase(invocation_id))
         finally:
             if running is not None:
                 if running.ended is not None:
                     await asyncio.shield(running.ended)
-                running.network.close()
+                running.fence.close()
                 self._running.pop(invocation_id, None)
 
     async def leftovers(self) -> list[Leftover]:
         """Every sandbox in the state folder, whoever made it."""
-        return await _in_thread(self._records.leftovers)
+        return await in_thread(self._records.leftovers)
+
+
+def _limits(unit: Unit) -> Limits:
+    return Limits(unit.memory_mib << 20, unit.cpu_millis, PROCESSES)
+
+
+def _end(running: _Running, reason: str) -> None:
+    """Cuts the sandbox off and kills runsc, and with it everything that it started: its processes die with it."""
+    running.killed = running.killed or reason
+    running.relay.close()
+    if running.process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            running.process.kill()
 
 
 async def _kill_at_deadline(running: _Running) -> None:
     while (left := (running.deadline - datetime.now(UTC)).total_seconds()) > 0:
         # A warm sandbox gets a new deadline when it is bound: look again at least every second.
         await asyncio.sleep(min(left, 1.0))
-    running.killed = running.killed or "DeadlineExceeded"
-    running.relay.close()
-    _kill(running.process)
+    _end(running, "DeadlineExceeded")
 
 
-async def _settle(running: _Running, group: Group, cpu_millis: int) -> None:
+async def _kill_beyond_limits(running: _Running) -> None:
+    _end(running, await watchdog.watch(running.process.pid, _limits(running.unit)))
+
+
+async def _settle(running: _Running, group: Group) -> None:
     """Gives a sandbox that has started its own CPU limit; one that can't be limited is killed."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(running.relay.used.wait(), BOOT_S)
     try:
-        group.limit_cpu(cpu_millis)
+        group.limit_cpu(running.unit.cpu_millis)
     except OSError:
         if running.process.returncode is None:
-            running.killed = running.killed or "Unlimited"
-            _kill(running.process)
-
-
-def _kill(process: asyncio.subprocess.Process) -> None:
-    """Kills runsc, and with it everything that it started: its processes die with it."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-
-
-async def _open(relay: Relay, fence: network.Network, targets: Mapping[int, Address]) -> None:
-    ports = sorted(targets)
-    listeners = await _in_thread(
-        lambda: fence.listen(ports), discard=lambda sockets: [listener.close() for listener in sockets]
-    )
-    await relay.open(dict(zip(ports, listeners, strict=True)), targets)
-
-
-async def _in_thread(work: Callable[[], _T], discard: Callable[[_T], object] = lambda result: None) -> _T:
-    """Runs `work` in a thread and waits for it even when cancelled, so that nothing is made after the call has raised;
-    `discard` then takes back what it made."""
-    task = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if task.exception() is None:
-            discard(task.result())
-        raise
+            _end(running, "Unlimited")

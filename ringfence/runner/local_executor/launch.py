@@ -112,21 +112,23 @@ def _dies_with(parent: int) -> None:
         os._exit(127)
 
 
-async def start(runsc: Path, folder: Path, name: str, gofer_namespace: str, stdin: int) -> asyncio.subprocess.Process:
-    """`runsc run` of the bundle in `folder`; its exit code is that of the process inside, its output goes to a pipe.
+def command_line(runsc: Path, folder: Path, name: str, gofer_namespace: str, more: Sequence[str] = ()) -> list[str]:
+    """`runsc run` of the bundle in `folder`; its exit code is that of the process inside."""
+    own = [f"--gofer-network-namespace={gofer_namespace}", *more]
+    return [str(runsc), mark(folder), *FLAGS, *own, "run", f"--bundle={folder}", name]
 
-    The sandbox dies when the thread that calls this ends, with the runner at the latest. Raises ExecutorError.
+
+def mark(folder: Path) -> str:
+    """The argument that every process of the sandbox with this folder has."""
+    return f"--root={folder / 'runsc'}"
+
+
+async def spawn(words: Sequence[str], stdin: int, keep: Sequence[int] = ()) -> asyncio.subprocess.Process:
+    """Starts a program that dies when the thread that calls this ends, with the runner at the latest.
+
+    stdin: descriptor; its output goes to one pipe; keep: descriptors that it inherits. Raises ExecutorError.
     """
     parent = os.getpid()
-    words = [
-        str(runsc),
-        f"--root={folder / 'runsc'}",
-        *FLAGS,
-        f"--gofer-network-namespace={gofer_namespace}",
-        "run",
-        f"--bundle={folder}",
-        name,
-    ]
     try:
         return await asyncio.create_subprocess_exec(
             *words,
@@ -136,7 +138,8 @@ async def start(runsc: Path, folder: Path, name: str, gofer_namespace: str, stdi
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
             cwd="/",
             start_new_session=True,
+            pass_fds=keep,
             preexec_fn=lambda: _dies_with(parent),
         )
     except OSError as error:
-        raise ExecutorError(f"{runsc} does not run: {error}\n    remedy: `ringfence doctor`") from None
+        raise ExecutorError(f"{words[0]} does not run: {error}\n    remedy: `ringfence doctor`") from None

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ringfence.runner.executor import ExecutorError, Leftover
 from ringfence.runner.local_executor.cgroups import Group
+from ringfence.runner.local_executor.launch import mark
 
 _ID = re.compile(r"[a-z0-9]{12,26}")
 _MAKING = ".making-"
@@ -128,7 +129,7 @@ def _read(path: Path, invocation_id: str) -> Leftover:
 
 def _processes_on(folder: Path) -> set[int]:
     """gVisor's processes for this sandbox: those whose --root is in its folder."""
-    wanted = f"--root={folder / 'runsc'}".encode()
+    wanted = mark(folder).encode()
     found: set[int] = set()
     for entry in os.scandir("/proc"):
         if entry.name.isdecimal():

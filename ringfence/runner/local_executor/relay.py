@@ -14,6 +14,8 @@ Address = tuple[str, int]
 # Open connections that one sandbox may have: a tool call needs a few, a hostile sandbox would hold thousands.
 MAX_CONNECTIONS = 64
 CONNECT_TIMEOUT_S = 5.0
+# Connections that wait to be accepted, per port.
+_BACKLOG = 64
 _CHUNK_BYTES = 1 << 16
 
 
@@ -31,15 +33,15 @@ class Relay:
         """The sandbox-side ports that are open."""
         return tuple(sorted(self._servers))
 
-    async def open(self, listeners: Mapping[int, socket.socket], targets: Mapping[int, Address]) -> None:
-        """Serves each listening socket; `targets` has the control-side address of each port."""
-        for port, listener in listeners.items():
-            target = targets[port]
+    async def open(self, ports: Mapping[int, tuple[socket.socket, Address]]) -> None:
+        """Listens on each bound socket; what connects is carried to the address beside it."""
+        for port, (bound, target) in ports.items():
 
             def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: Address = target) -> None:
                 self._accept(reader, writer, to)
 
-            self._servers[port] = await asyncio.start_server(accept, sock=listener, limit=_CHUNK_BYTES)
+            bound.listen(_BACKLOG)
+            self._servers[port] = await asyncio.start_server(accept, sock=bound, limit=_CHUNK_BYTES, backlog=_BACKLOG)
 
     def close(self) -> None:
         """Closes every port and cuts every connection."""
