@@ -71,12 +71,12 @@ class InstrumentedAgentExecutor:
         self.tool_breaker = Breaker()
         # Of its own: a model that answers each failed tool call must not close the tools' breaker.
         self.model_breaker = Breaker()
-        self.prices = prices or Prices()
-        self.redact = redactor or Redactor()
-        self.telemetry = telemetry or Telemetry(invocation)
+        self.prices = Prices() if prices is None else prices
+        self.redact = Redactor() if redactor is None else redactor
+        self.telemetry = Telemetry(invocation) if telemetry is None else telemetry
         self.provenance = Provenance(prompt)
         self.gate = Gate(declarations, allowed_tools, self.provenance, self.redact.holds)
-        self._sink = sink or NullSink()
+        self._sink = NullSink() if sink is None else sink
         self._tools: dict[str, Tool] = {}
         self._rates: dict[str, Rate] = {}
         self._lock = threading.Lock()
