@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("ringfence.service.commands:serve", "Serve agent tasks over HTTP."),
     "explain": ("ringfence.access.commands:explain", "Say why a user may or may not use a tool."),
     "audit": ("ringfence.audit.commands:audit", "Show and verify the audit trail."),
+    "reap": ("ringfence.runner.reaper_commands:reap", "Take away what killed runners left."),
     "settings": ("ringfence.settings.commands:settings", "Check and explain a stack's settings."),
     "catalog": ("ringfence.catalog.commands:catalog", "Check and explain the catalog of tools and roles."),
     "cost": ("ringfence.cost.commands:cost", "Estimate the monthly cost of a stack's settings."),

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 from kubernetes import client
 
-from ringfence import access
+from ringfence import access, image
 from ringfence.audit import Refusals, Trail
 from ringfence.broker import Broker, SqliteLedger
 from ringfence.catalog.loader import load
@@ -26,10 +28,12 @@ from ringfence.gateway.scripted import Scripted
 from ringfence.gateway.scripted import load as load_script
 from ringfence.gateway.serving import serving
 from ringfence.iam.tool_documents import broker_role_name
+from ringfence.local import toolchain
 from ringfence.names import RUNNER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE, Names
 from ringfence.runner.journal import SqliteJournal
 from ringfence.runner.kubernetes_client import connect
 from ringfence.runner.kubernetes_executor import KubernetesExecutor
+from ringfence.runner.local_executor import LocalExecutor, Root, Ways
 from ringfence.runner.manifests import UnitLimits
 from ringfence.runner.owners import ProcessOwners
 from ringfence.runner.ports import Collaborators
@@ -152,6 +156,23 @@ def control(
 def kubernetes(kubeconfig: Path) -> Callable[[tuple[str, int]], KubernetesExecutor]:
     """Makes executors on a cluster."""
     return lambda address: KubernetesExecutor(as_runner(kubeconfig), unit_settings(address))
+
+
+def local(folder: Path, endpoint: str) -> Callable[[tuple[str, int]], LocalExecutor]:
+    """Makes executors of real gVisor sandboxes on this machine, with the runtime image in them."""
+    aws = urlsplit(endpoint)
+    runsc = toolchain.resolve(["runsc"], report=_told).path("runsc")
+    root = Root(image.rootfs(_told), "/usr/bin/python3", image.COMMAND, tuple(image.ENVIRONMENT.items()))
+
+    def make(address: tuple[str, int]) -> LocalExecutor:
+        ways = Ways(gateway=address, aws=(aws.hostname or "", aws.port or 0))
+        return LocalExecutor(folder / "sandboxes", runsc, root, ways)
+
+    return make
+
+
+def _told(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

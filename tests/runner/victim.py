@@ -1,6 +1,6 @@
 """A runner that kills itself at one point of its life: `python -m tests.runner.victim FOLDER ENDPOINT KUBECONFIG POINT`.
 
-Without a kubeconfig ("-") the point's name is not looked for in the steps of an executor. Prints each point it passes.
+KUBECONFIG "-" means real gVisor sandboxes on this machine. Prints each point that it passes.
 """
 
 from __future__ import annotations
@@ -31,11 +31,15 @@ def main(folder: Path, endpoint: str, kubeconfig: Path, deadly: str) -> None:
 
     gateway = control.gateway_of(folder)
     with control.served(gateway) as address:
-        side = control.control(folder, endpoint, control.kubernetes(kubeconfig), address, gateway)
+        local = str(kubeconfig) == "-"
+        executor = control.local(folder, endpoint) if local else control.kubernetes(kubeconfig)
+        side = control.control(folder, endpoint, executor, address, gateway)
         with SecureAgentRunner(side.parts) as runner:
-            runner.execute_agent_task(
-                "ann", "hello", ["s3-report-reader", "web-fetch"], groups=control.GROUPS, model="scripted", report=watch
+            tools = ["s3-report-reader"] if local else ["s3-report-reader", "web-fetch"]
+            result = runner.execute_agent_task(
+                "ann", "hello", tools, groups=control.GROUPS, model="scripted", report=watch
             )
+    print(result.status, result.error or result.output, flush=True)
 
 
 if __name__ == "__main__":
