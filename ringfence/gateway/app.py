@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from ringfence.gateway import anthropic_shape, bedrock_shape, calls, openai_shape
 from ringfence.gateway.errors import ApiError
-from ringfence.gateway.exchange import BodyBytes, Exchange, error_headers, json_object, read_body
+from ringfence.gateway.exchange import BodyBytes, Exchange, error_headers, read_body
 from ringfence.gateway.gateway import Gateway
 from ringfence.gateway.request import parse_json
 from ringfence.gateway.sessions import SandboxEvent, SandboxResult, Session
@@ -211,7 +211,8 @@ def _event(gateway: Gateway, number: int, line: bytes) -> SandboxEvent:
 
 
 async def _result(gateway: Gateway, session: Session, request: Request) -> Response:
-    value = json_object(parse_json(await _body(gateway, session, request, _MAX_RESULT_BYTES)))
+    raw = await _body(gateway, session, request, _MAX_RESULT_BYTES)
+    value = await asyncio.to_thread(parse_json, raw)
     if unknown := sorted(set(value) - {"output", "status", "error"}):
         raise ApiError("invalid_request", f"{unknown[0][:100]}: is not a known key")
     output, status, error = value.get("output", ""), value.get("status"), value.get("error", "")

@@ -37,7 +37,11 @@ class Books:
     def later(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Queues the work without waiting, also from a task that is being cancelled. A failure leaves the reservation as
         it is, which counts as spent."""
-        self._writer.submit(work, *args, **kwargs).add_done_callback(_report)
+        try:
+            self._writer.submit(work, *args, **kwargs).add_done_callback(_report)
+        except RuntimeError:
+            # Stopped meanwhile; the invocation's close has counted its reservations.
+            return
 
     def stop(self) -> None:
         """Finishes what is queued and closes the ledger."""

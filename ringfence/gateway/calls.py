@@ -31,6 +31,7 @@ _ANSWERED_HEADERS = ("request-id", "x-request-id", "x-amzn-requestid", "x-amzn-e
 _CONTENT_TYPES = ("application/json", "text/event-stream", "application/vnd.amazon.eventstream")
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 _MAX_ERROR_BYTES = 64 * 1024
+_LARGE = 64 * 1024
 # Not the caller's fault, and they may say who the control side is at the provider.
 _OURS = (401, 403, 407)
 
@@ -108,7 +109,8 @@ async def answer(gateway: Gateway, session: Session, request: Request, exchange:
     session.at_once += 1
     try:
         raw = await read_body(request, held, MAX_BODY_BYTES, gateway.limits.body_seconds)
-        call = _read(session, raw, parse)
+        # In a thread when it is large: reading it must not hold up other sandboxes.
+        call = await asyncio.to_thread(_read, session, raw, parse) if len(raw) > _LARGE else _read(session, raw, parse)
         del raw
         session.breaker.call(call.digest)
         headers = {name: request.headers[name] for name in _FORWARDED_HEADERS if name in request.headers}
@@ -150,7 +152,7 @@ def _read(session: Session, raw: bytes, parse: Parse) -> ModelCall:
         raise
     if call.model not in session.models:
         raise ApiError("model_unknown", "the invocation may not use this model", call.model[:100])
-    return call
+    return call.prepared()
 
 
 async def _until_stopped(work: Awaitable[None], session: Session, request: Request, seconds: float) -> ApiError | None:
@@ -192,6 +194,9 @@ async def _forward(
                 succeeded = await _pass_stream(call, reply, account, exchange)
             else:
                 succeeded = await _pass_whole(call, reply, account, exchange)
+    except ApiError:
+        session.breaker.failed()
+        raise
     except NotSent as error:
         account.free()
         session.breaker.failed()

@@ -7,7 +7,6 @@ import binascii
 import json
 import struct
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Send
@@ -142,10 +141,3 @@ async def read_body(request: Request, held: BodyBytes, most: int, seconds: float
     except ClientDisconnect:
         raise ApiError("invalid_request", "the connection was closed before the body was complete") from None
     return bytes(body)
-
-
-def json_object(value: Any) -> dict[str, Any]:
-    """`value` when it is a JSON object. Raises ApiError."""
-    if not isinstance(value, dict):
-        raise ApiError("invalid_request", "a JSON object is expected")
-    return value

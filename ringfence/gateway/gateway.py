@@ -70,6 +70,7 @@ class Gateway:
         self._on_refusal = on_refusal
         self._recorder = ThreadPoolExecutor(1, thread_name_prefix="gateway-refusals")
         self._strangers = Rate(_STRANGERS_PER_MINUTE)
+        self._stopped = False
 
     def warm(self, invocation_id: str, expires: datetime) -> str:
         """A token for a sandbox that waits for its invocation; it can ask for its assignment and nothing else."""
@@ -174,6 +175,7 @@ class Gateway:
         """Ends every session and writes what is to be written."""
         for invocation_id in self.sessions.expired(datetime.max.replace(tzinfo=UTC)):
             self.close(invocation_id)
+        self._stopped = True
         self._recorder.shutdown(wait=True)
         self.books.stop()
 
@@ -218,7 +220,7 @@ class Gateway:
             if len(session.refusals) >= MOST_REFUSALS:
                 return
             session.refusals.append(refusal)
-        if self._on_refusal is not None:
+        if self._on_refusal is not None and not self._stopped:
             self._recorder.submit(self._record, session.invocation if session else None, refusal)
 
     def _record(self, invocation: Invocation | None, refusal: Refusal) -> None:

@@ -5,6 +5,7 @@ Prices come from `genai-prices`; a model that it doesn't know, or knows no price
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,8 @@ _OUTPUT = ("output_mtok", "output_text_mtok")
 _CACHE_WRITE = {"5m": ("cache_write_mtok", "cache_write_5m_mtok"), "1h": ("cache_write_1h_mtok",)}
 # Providers that may charge any input as a write to the cache, unasked.
 _CACHES_BY_ITSELF = ("openai",)
+# Models that search the web with every call.
+_SEARCHES = re.compile(r"search|research")
 _MILLION = 1_000_000
 
 
@@ -121,6 +124,8 @@ class Prices:
             _, info = get_snapshot().find_provider_model(model, None, provider, None)
         except LookupError:
             raise UnknownModel(f"no price is known for model {model!r} of {provider}") from None
+        if _SEARCHES.search(model) or _SEARCHES.search(info.id):
+            raise UnknownModel(f"model {model!r} searches unasked, and searches cost beyond its tokens")
         prices = [info.get_prices(at) for at in (begin, end)]
         highest_input, highest_output = _highest(prices, _INPUT), _highest(prices, _OUTPUT)
         if highest_input is None or highest_output is None:

@@ -30,6 +30,7 @@ _OVERHEAD_TOKENS = 2048
 # (developers.openai.com/api/docs/guides/images-vision, "Calculating costs").
 IMAGE_TOKENS = 50_000
 _SHOWN_PROBLEMS = 5
+_PIECE = 65_536
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class ModelCall:
     def digest(self) -> bytes:
         """The same for identical calls."""
         return hashlib.sha256(b"\0".join((self.api.encode(), self.model.encode(), self.content))).digest()
+
+    def prepared(self) -> ModelCall:
+        """Itself, with what takes time computed."""
+        hash(self.digest)
+        return self
 
 
 def parse_json(raw: bytes) -> dict[str, Any]:
@@ -191,9 +197,14 @@ class Reader:
         text = json.dumps(body, ensure_ascii=False)
         size = len(text)
         if not text.isascii():
-            forms = (text, unicodedata.normalize("NFKC", text))
-            size = max(len(form.encode("utf-8", "surrogatepass")) for form in forms)
+            # In pieces: the compatibility form may be eleven times as long (U+FDFA).
+            pieces = [text[start : start + _PIECE] for start in range(0, size, _PIECE)]
+            size = sum(max(_size(piece), _size(unicodedata.normalize("NFKC", piece))) for piece in pieces)
         return size - self.image_characters + self.images * IMAGE_TOKENS + _OVERHEAD_TOKENS
+
+
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def cache_control(reader: Reader, path: str, value: Any) -> None:

@@ -72,6 +72,26 @@ async def test_malformed_calls_open_the_breaker_too(start: Any) -> None:
         assert codes == [400] * 5 + [503] * 2
 
 
+async def test_a_key_that_the_provider_refuses_opens_the_breaker_too(start: Any) -> None:
+    async with start() as lab:
+        lab.provider.status = 401
+        _, client = await lab.sandbox()
+        assert [(await client.post(PATH, json=chat(f"{n}"))).status_code for n in range(7)] == [502] * 5 + [503] * 2
+
+
+async def test_a_gateway_that_stops_cuts_what_is_under_way(start: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async with start() as lab:
+        lab.provider.hold = asyncio.Event()
+        _, client = await lab.sandbox()
+        call = asyncio.create_task(client.post(PATH, json=chat()))
+        poll = asyncio.create_task((await lab.client(lab.gateway.open(lab.invocation()))).get("/v1/assignment"))
+        while not lab.provider.requests:
+            await asyncio.sleep(0.01)
+        lab.gateway.stop()
+        assert [(await call).status_code, (await poll).status_code] == [401, 401]
+        assert "Traceback" not in caplog.text
+
+
 async def test_calls_above_the_rate_are_refused_until_the_minute_is_over(start: Any) -> None:
     async with start(limits=Limits(calls_per_minute=3)) as lab:
         _, client = await lab.sandbox()

@@ -56,7 +56,8 @@ def test_the_dearest_tier_is_assumed() -> None:
 
 
 @pytest.mark.parametrize(("provider", "model"), [
-    ("openai", "gpt-99"), ("openai", "whisper-1"), ("openai", "text-embedding-3-small"), ("anthropic", "gpt-4o"), ("nobody", "gpt-4o"), ("aws", ""),
+    ("openai", "gpt-99"), ("openai", "whisper-1"), ("openai", "text-embedding-3-small"), ("anthropic", "gpt-4o"), ("nobody", "gpt-4o"), ("aws", ""), ("openai", "gpt-4o-search-preview"),
+    ("openai", "o3-deep-research"),
 ])  # fmt: skip
 def test_a_model_without_a_price_per_token_is_unknown(provider: str, model: str) -> None:
     with pytest.raises(UnknownModel):
