@@ -18,6 +18,7 @@ from agent_runtime.declaration import Declaration
 from agent_runtime.errors import DeadlineExceeded, Stopped, ToolError, ToolTimeout
 from agent_runtime.gate import Decision, Gate
 from agent_runtime.model import ModelCall
+from agent_runtime.policy import strings
 from agent_runtime.prices import Prices
 from agent_runtime.redaction import Redactor
 from agent_runtime.taint import Provenance
@@ -155,6 +156,9 @@ class InstrumentedAgentExecutor:
         if not decision.allowed:
             return self._refused(name, decision, call_id)
         self.telemetry.decision(name, True, "")
+        if not self.provenance.tainted:
+            # Chosen before anything untrusted was seen, so by the user's task alone.
+            self.provenance.trusted("\n".join(strings(sent)))
         timeout = min(self.gate.declaration(name).timeout_seconds, self.deadline.remaining())
         return self._tools[name], sent, timeout
 
