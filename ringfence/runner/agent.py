@@ -27,7 +27,9 @@ from ringfence.runner.progress import Progress, State
 from ringfence.runner.request import RunnerLimits, TaskRequest, task_request
 from ringfence.runner.threads import LoopThread, in_thread, outlast
 
-REFUSED_BUSY, REFUSED_CLOSING, REFUSED_UNFIT = "too_many_invocations", "runner_closing", "sandbox_too_small"
+REFUSED_BUSY, REFUSED_UNFIT = "too_many_invocations", "sandbox_too_small"
+# Part of what a sandbox says about its failure; the rest is in its events.
+MAX_ERROR_CHARACTERS = 2000
 
 
 @dataclass(slots=True)
@@ -67,7 +69,7 @@ class SecureAgentRunner:
         self._slots = asyncio.Semaphore(self._limits.max_concurrent)
         self._waiting = 0
         self._tickets: dict[str, _Ticket] = {}
-        self._lock = threading.Lock()
+        self._lock, self._starting = threading.Lock(), threading.Lock()
         self._started = self._closing = False
 
     # Entry points
@@ -142,13 +144,14 @@ class SecureAgentRunner:
 
     def start(self) -> None:
         """Begins the heartbeat and fills the pool; the first task does it otherwise."""
-        with self._lock:
+        with self._starting:
             if self._started:
                 return
+            # Without a heartbeat nothing may run: anybody would be right to reap it.
+            self._parts.owners.start()
+            if self._pool:
+                self._pool.start(self._loop.running())
             self._started = True
-        self._parts.owners.start()
-        if self._pool:
-            self._pool.start(self._loop.running())
 
     def close(self) -> None:
         """Refuses new tasks, waits for those under way, drains the pool and ends the heartbeat."""
@@ -301,7 +304,7 @@ class SecureAgentRunner:
         if work.failures:
             status = Status.FAILED
             error = "; ".join([*([error] if error else []), f"clean-up failed: {'; '.join(work.failures)}"])
-        error = work.redactor.text(error)
+        error = work.redactor.text(error)[:MAX_ERROR_CHARACTERS]
         result = Result(
             invocation_id=work.id,
             status=status,
@@ -310,7 +313,12 @@ class SecureAgentRunner:
             cost_usd=work.cost_usd,
             audit_id="",
             duration_seconds=time.monotonic() - began,
-            refusals=tuple(work.refusals),
+            refusals=tuple(
+                dataclasses.replace(
+                    item, subject=work.redactor.text(item.subject), detail=work.redactor.text(item.detail)
+                )
+                for item in work.refusals
+            ),
             error=error,
         )
         audit_id = await in_thread(
@@ -326,7 +334,7 @@ class SecureAgentRunner:
             duration_seconds=round(result.duration_seconds, 3),
         )
         result = dataclasses.replace(result, audit_id=audit_id)
-        if work.begun:
+        if work.begun or work.warm:
             await self._lifecycle.finish(work)
         if work.watch:
             with contextlib.suppress(Exception):

@@ -114,7 +114,9 @@ class Lifecycle:
 
     async def back(self, work: Work) -> None:
         """Undoes what began, half-done steps included. A failure stops none of the others; all are in `work.failures`."""
-        for step in sorted((step for step in work.begun if step.undo), key=lambda step: step.undone):
+        # A sandbox that waited stands before any step begins, and is never given back.
+        begun = STEPS if work.warm else work.begun
+        for step in sorted((step for step in begun if step.undo), key=lambda step: step.undone):
             work.tell(step.name, State.UNDOING)
             try:
                 await step.undo(self, work)

@@ -165,6 +165,17 @@ def test_binding_refuses_a_sandbox_that_has_ended(side: Control, cluster):
         asyncio.run(main(kubelet))
 
 
+def test_a_sandbox_taken_for_a_task_that_is_refused_or_cancelled_is_never_given_back(side: Control, cluster, sandboxes):
+    with Kubelet(cluster.configuration, wait_and_do) as kubelet, filled(side, kubelet, 1) as (runner, pool):
+        (taken,) = sandboxes()
+        result = runner.execute_agent_task("ann", "hello", [], groups=GROUPS, model="free-lunch")
+        assert result.status is Status.REFUSED
+        assert result.invocation_id == taken.removeprefix("sandbox-")
+        until(lambda: taken not in sandboxes(), "the refused one is removed")
+        until(lambda: pool.waiting == 1, "another one waits")
+        assert [entry.warm for entry in side.parts.journal.entries()] == [True]
+
+
 def test_old_ones_are_replaced(side: Control, cluster, sandboxes):
     with (
         Kubelet(cluster.configuration, wait_and_do) as kubelet,
