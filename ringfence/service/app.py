@@ -17,8 +17,8 @@ from starlette.exceptions import HTTPException
 from ringfence.errors import InputError, RingfenceError
 from ringfence.service.guard import BODY_S, MAX_BODY_BYTES, REQUEST_ID, Guard
 from ringfence.service.models import ProblemOut, problem_responses
-from ringfence.service.problems import ApiError, answer
-from ringfence.service.routes import Parts, router
+from ringfence.service.problems import ApiError, answer, unavailable
+from ringfence.service.routes import PROTECTED, Gate, Parts, router
 
 _DESCRIPTION = "Runs agent tasks, each in a sandbox of its own with credentials of its own."
 _log = logging.getLogger("ringfence.service")
@@ -52,10 +52,8 @@ def _errors(app: fastapi.FastAPI) -> None:
 
     @app.exception_handler(RingfenceError)
     async def own_error(request: fastapi.Request, error: RingfenceError) -> JSONResponse:
-        # What can't be recorded isn't done; where the trail lies is no caller's business.
         _log.error("request failed: %s", type(error).__name__)
-        text = "the service can't work at the moment; nothing was started"
-        return said(request, ApiError(503, "unavailable", text, headers={"Retry-After": "30"}))
+        return said(request, unavailable())
 
     @app.exception_handler(Exception)
     async def any_error(request: fastapi.Request, error: Exception) -> JSONResponse:
@@ -82,7 +80,7 @@ def _described(app: fastapi.FastAPI, parts: Parts) -> Callable[[], dict[str, Any
                     # FastAPI's own form of 422 isn't ours.
                     if "422" in operation["responses"]:
                         operation["responses"] |= {"422": problem_responses(422)[422]}
-                    if path.startswith("/v1/"):
+                    if path.startswith(PROTECTED):
                         operation["security"] = [{name: []} for name in schemes]
             app.openapi_schema = schema
         return app.openapi_schema
@@ -114,4 +112,4 @@ def application(parts: Parts, *, max_body_bytes: int = MAX_BODY_BYTES, body_s: f
     app.include_router(router)
     _errors(app)
     app.openapi = _described(app, parts)  # type: ignore[method-assign]
-    return Guard(app, parts.metrics, parts.redactor, max_body_bytes, body_s)
+    return Guard(Gate(app, parts), parts.metrics, parts.redactor, max_body_bytes, body_s)

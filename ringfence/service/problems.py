@@ -44,3 +44,9 @@ def answer(error: ApiError, request_id: str = "") -> JSONResponse:
     return JSONResponse(
         problem(error, request_id), status_code=error.status, headers=error.headers, media_type=MEDIA_TYPE
     )
+
+
+def unavailable() -> ApiError:
+    """What can't be recorded isn't done; where the trail lies is no caller's business."""
+    text = "the service can't work at the moment; nothing was started"
+    return ApiError(503, "unavailable", text, headers={"Retry-After": "30"})

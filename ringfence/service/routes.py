@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -14,10 +15,12 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from ringfence.access import Decision, decide
 from ringfence.audit import Refusals, Trail
 from ringfence.catalog.model import Catalog
+from ringfence.errors import RingfenceError
 from ringfence.invocation import Refusal
 from ringfence.redaction import Redactor
 from ringfence.runner.request import RunnerLimits, task_request
 from ringfence.service.desk import Desk
+from ringfence.service.guard import REQUEST_ID
 from ringfence.service.identity import Caller, Oidc, Unauthenticated, certificate_caller
 from ringfence.service.keys import KeysUnavailable
 from ringfence.service.limits import Rate
@@ -31,13 +34,16 @@ from ringfence.service.models import (
     ToolOut,
     problem_responses,
 )
-from ringfence.service.problems import ApiError
+from ringfence.service.problems import ApiError, answer, unavailable
 from ringfence.service.protocol import CERTIFICATE
 from ringfence.service.store import ENDED, Store
 
 # How long a stream of progress may stay silent, and a waiting call at most.
 BEAT_S, MAX_WAIT_S = 15.0, 300
+# Paths that only a known caller gets to, and where the application finds who that is.
+PROTECTED, CALLER = "/v1/", "ringfence.caller"
 router = fastapi.APIRouter()
+_log = logging.getLogger("ringfence.service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +78,29 @@ class Parts:
     default_model: str = ""
 
 
-def _source(request: fastapi.Request) -> str:
-    return request.client.host if request.client else ""
-
-
 class Gate:
-    """Finds out who calls, and keeps each caller's rate."""
+    """ASGI middleware: finds out who calls before anything of the request is read any further, and keeps each caller's
+    rate. Routes without a caller are the probes and the description."""
 
-    def __init__(self, parts: Parts):
+    def __init__(self, app: Any, parts: Parts):
+        self._app = app
         self._parts = parts
 
-    async def __call__(self, request: fastapi.Request) -> Caller:
-        source = _source(request)
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(PROTECTED):
+            try:
+                scope[CALLER] = await self._admit(fastapi.Request(scope))
+            except ApiError as error:
+                await answer(error, scope.get(REQUEST_ID, ""))(scope, receive, send)
+                return
+            except RingfenceError as error:
+                _log.error("nobody could be let in: %s", type(error).__name__)
+                await answer(unavailable(), scope.get(REQUEST_ID, ""))(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _admit(self, request: fastapi.Request) -> Caller:
+        source = request.client.host if request.client else ""
         try:
             caller = await self._caller(request, source)
         except Unauthenticated as error:
@@ -160,8 +177,9 @@ def _parts(request: fastapi.Request) -> Parts:
     return request.app.state.parts
 
 
-async def _caller(request: fastapi.Request) -> Caller:
-    return await Gate(request.app.state.parts)(request)
+def _caller(request: fastapi.Request) -> Caller:
+    # Missing for a route that the gate doesn't guard: then it fails.
+    return request.scope[CALLER]
 
 
 PartsOf = Annotated[Parts, fastapi.Depends(_parts)]
