@@ -149,12 +149,13 @@ def test_two_writers_with_fifty_threads_never_pass_the_cap(tmp_path: Path) -> No
     path = tmp_path / "l.db"
     writers = [opened(path), Ledger(path)]
     passed: list[int] = []
+    refused: list[Exception] = []
 
     def take(number: int) -> None:
         try:
             passed.append(writers[number % 2].reserve("invocation001", NANO, NOW))
-        except BudgetExhausted:
-            return
+        except Exception as error:
+            refused.append(error)
 
     threads = [threading.Thread(target=take, args=(number,)) for number in range(50)]
     for thread in threads:
@@ -162,6 +163,7 @@ def test_two_writers_with_fifty_threads_never_pass_the_cap(tmp_path: Path) -> No
     for thread in threads:
         thread.join()
     assert len(passed) == 10
+    assert {type(error) for error in refused} == {BudgetExhausted}
     assert conversations(path)[0].reserved_usd == 10
 
 
