@@ -39,34 +39,44 @@ _EMBEDDED_LIFE = timedelta(minutes=16)
 
 
 @dataclass(frozen=True, slots=True)
+class Clients:
+    """Makes boto3 clients of the broker's role. endpoint: of the embedded AWS, None for AWS itself."""
+
+    session: boto3.Session
+    config: Config
+    endpoint: str | None = None
+
+    def client(self, service: str) -> Any:
+        """A client of one service."""
+        return self.session.client(service, config=self.config, endpoint_url=self.endpoint)
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
-    """A stack as the broker sees it: its settings, its catalog, a session of the broker's role."""
+    """A stack as the broker sees it: its settings, its catalog, clients of the broker's role, its ledger."""
 
     settings: Settings
     catalog: Catalog
-    session: boto3.Session
-    config: Config
+    clients: Clients
     ledger: Ledger
 
 
 def broker_for(project_dir: Path, stack: str, home: Home | None = None) -> Broker:
     """The broker of a stack. home: of the embedded target, by default the project's. Raises as `stack_of` does."""
     found = stack_of(project_dir, stack, home)
-    session, config = found.session, found.config
     return Broker(
         found.settings.names,
         found.catalog,
-        session.client("sts", config=config),
-        session.client("iam", config=config),
+        found.clients.client("sts"),
+        found.clients.client("iam"),
         found.ledger,
-        secret_store=_secret_store(found.settings, session, config),
+        secret_store=_secret_store(found.settings, found.clients),
     )
 
 
 def events_client(project_dir: Path, stack: str) -> Any:
     """A CloudTrail client of the broker's role. Raises as `stack_of` does."""
-    found = stack_of(project_dir, stack)
-    return found.session.client("cloudtrail", config=found.config)
+    return stack_of(project_dir, stack).clients.client("cloudtrail")
 
 
 def stack_of(project_dir: Path, stack: str, home: Home | None = None) -> Stack:
@@ -81,25 +91,25 @@ def stack_of(project_dir: Path, stack: str, home: Home | None = None) -> Stack:
         from ringfence.local.lifecycle import home_of
 
         home = home or Home.of(home_of(project_dir))
-        session, config = embedded_session(home, settings.names), _LOCAL_CONFIG
+        clients = embedded_clients(home, settings.names)
         ledger: Ledger = SqliteLedger(home.root / "broker" / "ledger.sqlite")
     else:
-        session, config = boto3.Session(region_name=settings.region), _CONFIG
-        ledger = DynamoDbLedger(session.client("dynamodb", config=config), ledger_table(settings.names))
-    return Stack(settings, catalog, session, config, ledger)
+        clients = Clients(boto3.Session(region_name=settings.region), _CONFIG)
+        ledger = DynamoDbLedger(clients.client("dynamodb"), ledger_table(settings.names))
+    return Stack(settings, catalog, clients, ledger)
 
 
-def _secret_store(settings: Settings, session: boto3.Session, config: Config) -> SecretStore:
+def _secret_store(settings: Settings, clients: Clients) -> SecretStore:
     """Vault where the process is told of one (VAULT_ADDR, VAULT_CACERT: Vault's own names), else Secrets Manager."""
     address = os.environ.get("VAULT_ADDR", "")
     if address and settings.target != "embedded":
         authority = os.environ.get("VAULT_CACERT")
         return VaultStore(address, Path(authority) if authority else None)
-    return SecretsManagerStore(session.client("secretsmanager", config=config), settings.names)
+    return SecretsManagerStore(clients.client("secretsmanager"), settings.names)
 
 
-def embedded_session(home: Home, names: Names) -> boto3.Session:
-    """A session of the broker's role at the embedded AWS, renewed by itself."""
+def embedded_clients(home: Home, names: Names) -> Clients:
+    """Clients of the broker's role at the embedded AWS, whose credentials are renewed by themselves."""
     url = endpoint(home.kept_ports())
     operator = operator_key(home)
     agent = boto3.Session().client(
@@ -128,9 +138,8 @@ def embedded_session(home: Home, names: Names) -> boto3.Session:
     core.set_config_variable("config_file", os.devnull)
     core.set_config_variable("credentials_file", os.devnull)
     core.set_config_variable("region", names.region)
-    core.set_config_variable("endpoint_url", url)
     core._credentials = DeferredRefreshableCredentials(fetch, "pod-identity")
-    return boto3.Session(botocore_session=core)
+    return Clients(boto3.Session(botocore_session=core), _LOCAL_CONFIG, url)
 
 
 def _identity() -> str:
