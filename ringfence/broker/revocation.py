@@ -3,7 +3,7 @@
 IAM has no way to end a session; AWS's own "revoke active sessions" is such a Deny too. Credentials are told apart by
 the session tag `credential`, which no session of a tool role is without (its trust policy demands it). A credential
 stays listed until its own policy has ended it. IAM applies a change within seconds, not at once.
-See docs/decisions/0008-credentials-are-revoked-by-a-deny-on-the-role.md.
+See docs/decisions/0009-credentials-are-revoked-by-a-deny-on-the-role.md.
 """
 
 from __future__ import annotations
