@@ -83,7 +83,8 @@ class Revocations:
                     return
                 self._put(role, entries, room)
                 for entry in entries:
-                    self._ledger.change(entry.id, {State.REVOKING}, state=State.REVOKED)
+                    if entry.state is State.REVOKING:
+                        self._ledger.change(entry.id, {State.REVOKING}, state=State.REVOKED)
                 written = {entry.id for entry in entries}
                 if all(entry.id in written for entry in self._denied(role_arn, now)):
                     return
