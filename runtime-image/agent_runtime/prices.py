@@ -10,6 +10,8 @@ from typing import Any
 from agent_runtime.errors import ModelUnknown
 
 MILLION = Decimal(1_000_000)
+# genai-prices guesses the provider of most models by their name; Bedrock's names it must be told.
+_PROVIDERS = (None, "aws")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,9 @@ class Prices:
         except ImportError:
             raise ModelUnknown(f"the price of model {model!r} is not known | give its price with the task") from None
         usage = genai_prices.Usage(input_tokens=input_tokens, output_tokens=output_tokens)
-        try:
-            return genai_prices.calc_price(usage, model).total_price
-        except LookupError:
-            raise ModelUnknown(f"the price of model {model!r} is not known | give its price with the task") from None
+        for provider in _PROVIDERS:
+            try:
+                return genai_prices.calc_price(usage, model, provider_id=provider).total_price
+            except LookupError:
+                continue
+        raise ModelUnknown(f"the price of model {model!r} is not known | give its price with the task")

@@ -20,7 +20,9 @@ from agent_runtime.model import MAX_OUTPUT_TOKENS
 from agent_runtime.tool import Outcome, Tool
 
 # What the framework, not the model, gives to a call (state, store, run id): the gate has no say in it.
-_injected: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("injected", default=types.MappingProxyType({}))
+_injected: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar(
+    "injected", default=types.MappingProxyType({})
+)
 
 
 class GuardedTool(BaseTool):
