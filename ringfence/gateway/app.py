@@ -14,12 +14,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from ringfence import telemetry_names as names
 from ringfence.gateway import anthropic_shape, bedrock_shape, calls, openai_shape
 from ringfence.gateway.errors import ApiError
 from ringfence.gateway.exchange import BodyBytes, Exchange, error_headers, read_body
 from ringfence.gateway.gateway import Gateway
 from ringfence.gateway.request import parse_json
 from ringfence.gateway.sessions import SandboxEvent, SandboxResult, Session
+from ringfence.invocation import MAX_SECONDS
 
 _log = logging.getLogger(__name__)
 LONG_POLL_SECONDS = 60
@@ -193,8 +195,19 @@ async def _events(gateway: Gateway, session: Session, request: Request) -> Respo
     for event in events:
         if not session.events.add(event):
             raise ApiError("rate", f"more than {session.limits.events} events in one invocation")
-        session.tool_calls += event.type == "tool_call"
+        if event.type == "tool_call":
+            session.tool_calls += 1
+            _measure(gateway, session, event)
     return JSONResponse({"accepted": len(events)}, 202)
+
+
+def _measure(gateway: Gateway, session: Session, event: SandboxEvent) -> None:
+    """Counts a tool call: its tool only by a name that the invocation has, its duration within an invocation's."""
+    said, seconds = event.data.get("tool"), event.data.get("seconds")
+    tool = said if said in session.invocation.tools else names.OTHER
+    outcome = names.OK if event.data.get("outcome") == names.OK else names.ERROR
+    known = type(seconds) in (int, float) and 0 <= seconds <= MAX_SECONDS
+    gateway.metrics.tool_called(tool, outcome, float(seconds) if known else None)
 
 
 def _event(gateway: Gateway, number: int, line: bytes) -> SandboxEvent:

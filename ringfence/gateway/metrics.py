@@ -34,6 +34,7 @@ class Metrics:
         self._calls: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
+        self._tools: Counter[tuple[str, str]] = Counter()
         self._spent = 0
         self._instruments = _instruments()
 
@@ -55,6 +56,15 @@ class Metrics:
         for kind, count in (("input", tokens.input), ("output", tokens.output)) if tokens else ():
             self._instruments[names.TOKEN_USAGE.name].record(count, common | {names.TOKEN_TYPE: kind})
 
+    def tool_called(self, tool: str, outcome: str, seconds: float | None) -> None:
+        """A sandbox says that it called a tool. tool: one of its invocation's, or `_OTHER`; seconds: None when it didn't
+        say how long. Its word is all there is, so nothing is decided by it."""
+        with self._lock:
+            self._tools[tool, outcome] += 1
+        if self._instruments and seconds is not None:
+            failed = {} if outcome == names.OK else {names.ERROR_TYPE: names.OTHER}
+            self._instruments[names.TOOL_DURATION.name].record(seconds, {names.TOOL: tool} | failed)
+
     def refused(self, code: str) -> None:
         """A request was refused."""
         with self._lock:
@@ -69,6 +79,11 @@ class Metrics:
                 *_family("ringfence_gateway_calls_total", "counter", "outcome", self._calls),
                 *_family("ringfence_gateway_refusals_total", "counter", "code", self._refusals),
                 *_family("ringfence_gateway_tokens_total", "counter", "type", self._tokens),
+                "# TYPE ringfence_gateway_tool_calls_total counter",
+                *(
+                    f'ringfence_gateway_tool_calls_total{{tool="{_escaped(tool)}",outcome="{outcome}"}} {count}'
+                    for (tool, outcome), count in sorted(self._tools.items())
+                ),
                 "# TYPE ringfence_gateway_cost_usd_total counter",
                 f"ringfence_gateway_cost_usd_total {self._spent / NANO:.9f}",
             ]
@@ -94,7 +109,7 @@ def _instruments() -> dict[str, Any]:
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.metrics") is None:
         return {}
     meter = import_module("opentelemetry.metrics").get_meter("ringfence.gateway")
-    histograms = (names.CONVERSATION_COST, names.MODEL_DURATION, names.TOKEN_USAGE)
+    histograms = (names.CONVERSATION_COST, names.MODEL_DURATION, names.TOKEN_USAGE, names.TOOL_DURATION)
     made = {metric.name: meter.create_histogram(metric.name, metric.unit) for metric in histograms}
     return made | {names.DECISIONS.name: meter.create_counter(names.DECISIONS.name, names.DECISIONS.unit)}
 

@@ -40,6 +40,25 @@ async def test_live_cost_is_measured_on_a_listener_of_its_own(start: Any) -> Non
         assert (await client.get("/metrics")).status_code == 404
 
 
+@pytest.mark.anyio
+async def test_tool_calls_are_measured_by_the_names_that_the_invocation_has(start: Any) -> None:
+    async with start() as lab:
+        _, client = await lab.sandbox()
+        said: list[Any] = [
+            {"tool": "web-fetch", "outcome": "ok", "seconds": 0.5}, {"tool": "web-fetch", "outcome": "error", "seconds": 1e9},
+            {"tool": 'evil"} 1\nringfence_x 5', "outcome": "ok"}, {"tool": ["web-fetch"], "seconds": "1"}, {"tool": "web-fetch", "outcome": "ok", "seconds": True},
+        ]  # fmt: skip
+        content = "\n".join(json.dumps({"type": "tool_call"} | event) for event in said)
+        assert (await client.post("/v1/events", content=content)).status_code == 202
+        lines = [line for line in lab.gateway.metrics.text([]).splitlines() if line.startswith("ringfence_gateway_tool_calls_total")]
+        assert lines == [
+            'ringfence_gateway_tool_calls_total{tool="_OTHER",outcome="error"} 1',
+            'ringfence_gateway_tool_calls_total{tool="_OTHER",outcome="ok"} 1',
+            'ringfence_gateway_tool_calls_total{tool="web-fetch",outcome="error"} 1',
+            'ringfence_gateway_tool_calls_total{tool="web-fetch",outcome="ok"} 2',
+        ]
+
+
 def test_telemetry_gets_the_agreed_names(monkeypatch: pytest.MonkeyPatch) -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])
@@ -48,10 +67,16 @@ def test_telemetry_gets_the_agreed_names(monkeypatch: pytest.MonkeyPatch) -> Non
     measured.call("openai", Tokens(1000, 100), 3_500_000, 7_000_000, 1.5)
     measured.call("openai", None, 1, 8_000_000, 0.5)
     measured.refused("rate")
+    measured.tool_called("web-fetch", "ok", 0.25)
+    measured.tool_called("web-fetch", "error", None)
     data = reader.get_metrics_data()
     assert data is not None
     found = {metric.name: metric for scope in data.resource_metrics[0].scope_metrics for metric in scope.metrics}
-    assert set(found) == {names.CONVERSATION_COST.name, names.MODEL_DURATION.name, names.TOKEN_USAGE.name, names.DECISIONS.name}
+    assert set(found) == {
+        names.CONVERSATION_COST.name, names.MODEL_DURATION.name, names.TOKEN_USAGE.name, names.DECISIONS.name, names.TOOL_DURATION.name,
+    }  # fmt: skip
+    (tool,) = found[names.TOOL_DURATION.name].data.data_points
+    assert (tool.count, dict(tool.attributes)) == (1, {names.TOOL: "web-fetch"})
     (cost,) = found[names.CONVERSATION_COST.name].data.data_points
     assert (cost.count, cost.max, found[names.CONVERSATION_COST.name].unit) == (2, 0.008, names.CONVERSATION_COST.unit)
     assert {key for metric in found.values() for point in metric.data.data_points for key in point.attributes} <= set(names.ALLOWED_ATTRIBUTES)
