@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from ringfence.runner.local_executor import cgroups, executor
 from ringfence.runner.local_executor.bundle import TMP_MIB
 from ringfence.runner.local_executor.cgroups import Group
 
-pytestmark = pytest.mark.sandbox
+pytestmark = [
+    pytest.mark.sandbox,
+    pytest.mark.skipif(os.geteuid() != 0, reason="control groups and every process's namespaces take root to look at"),
+]
 
 FILL = """
 blocks = []
