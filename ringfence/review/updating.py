@@ -119,7 +119,12 @@ def catalog_differences(lock: Lockfile, catalog: Catalog) -> tuple[list[Change],
     names = lock.content.environment.names()
     facts = catalog_facts(catalog, names)
     subjects = {fact.subject for fact in facts}
-    changes = list(compare(lock.surface, lock.surface.with_facts(facts), subjects))
+    # A tool's boundary is made from the same declarations: held against the approved one, what they gain would not count.
+    unbounded = Surface.of(
+        lock.surface.label,
+        (fact for fact in lock.surface.facts.values() if fact.subject not in subjects or fact.slot is not Slot.BOUNDARY),
+    )
+    changes = list(compare(unbounded, unbounded.with_facts(facts), subjects))
     told: list[str] = []
     for tool in catalog.tools:
         subject = f"role/{names.tool_role(tool.name)}"
