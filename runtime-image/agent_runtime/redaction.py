@@ -18,17 +18,34 @@ from urllib.parse import quote, quote_plus
 
 from agent_runtime.secret_patterns import PATTERNS
 
-MASK = "[redacted:{}]"
-HELD = "held-credential"
+MASK = "[redacted:held-credential]"
 # A shorter value would mask ordinary words.
 MIN_SECRET_LENGTH = 8
 # A line longer than this is let go of before it ends. Characters.
 MAX_LINE = 65_536
 _KEY_BEGINS = re.compile("-----BEGIN [A-Z0-9 ]{0,60}PRIVATE KEY")
 _KEY_ENDS = re.compile("-----END [A-Z0-9 ]{0,60}PRIVATE KEY[A-Z ]{0,10}-----")
-# One pass for all shapes; group names can't hold hyphens.
-_SHAPES = re.compile("|".join(f"(?P<p{index}>{item.regex})" for index, item in enumerate(PATTERNS)))
-_NAMES = {f"p{index}": item.name for index, item in enumerate(PATTERNS)}
+# What every match of a shape holds, case folded, so that text without it is not searched: looking for a word is a
+# hundred times faster than trying an expression at each character. A shape without an entry is always searched.
+HINTS: dict[str, tuple[str, ...]] = {
+    "private-key": ("private key",),
+    "aws-access-key-id": ("akia", "asia", "abia", "acca"),
+    "aws-secret-access-key": ("secret",),
+    "aws-session-token": ("fwogzxivyxdz", "fqogzxivyxdz", "iqojb3jpz2lu"),
+    "json-web-token": ("eyj",),
+    "github-token": ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+    "slack-token": ("xox", "xapp-"),
+    "slack-webhook": ("hooks.slack.com",),
+    "anthropic-key": ("sk-ant-",),
+    "openai-key": ("sk-",),
+    "google-api-key": ("aiza",),
+    "vault-token": ("hvb.", "hvs.", "hvr."),
+    "openbao-token": ("b.", "s.", "r."),
+    "url-password": ("://",),
+    "authorization": ("author", "bearer"),
+    "assigned-secret": ("passw", "key", "secret", "token"),
+}
+_SHAPES = tuple((HINTS.get(item.name, ("",)), re.compile(item.regex), f"[redacted:{item.name}]") for item in PATTERNS)
 
 
 def _forms(secret: str) -> Iterator[str]:
@@ -78,12 +95,12 @@ class Redactor:
         # Plain searches: an alternation of hundreds of literals is tried at every character.
         for form in self._ordered:
             if form in text:
-                text = text.replace(form, MASK.format(HELD))
-        return _SHAPES.sub(_mask, text)
-
-
-def _mask(match: re.Match[str]) -> str:
-    return MASK.format(_NAMES[match.lastgroup or ""])
+                text = text.replace(form, MASK)
+        folded = text.casefold()
+        for hints, shape, mask in _SHAPES:
+            if any(hint in folded for hint in hints):
+                text = shape.sub(mask, text)
+        return text
 
 
 class RedactingStream(io.TextIOBase):

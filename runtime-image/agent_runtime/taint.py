@@ -6,6 +6,7 @@ included, taints: an instruction hidden in it, encoded however, ends in values t
 
 from __future__ import annotations
 
+import collections
 import threading
 import unicodedata
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ MAX_TRUSTED_LENGTH = 4 << 20
 _WITHIN = frozenset("_@-%+~")
 # A value that came in through a call and is echoed by a trusted tool's answer is not vouched for by the echo.
 _BLANK = "\0"
+# Texts that a new one is compared with before it is kept.
+RECENT = 16
 
 
 class Provenance:
@@ -25,7 +28,10 @@ class Provenance:
         self._lock = threading.Lock()
         self._trusted = [prompt]
         self._length = len(prompt)
+        # Trusted text only grows, so what was vouched for stays so.
+        self._vouched: set[str] = {""}
         self._tainted = False
+        self._recent: collections.deque[str] = collections.deque(maxlen=RECENT)
 
     @property
     def tainted(self) -> bool:
@@ -43,18 +49,23 @@ class Provenance:
             if echo and self._tainted and not self.vouches(echo):
                 text = text.replace(echo, _BLANK)
         with self._lock:
-            if self._length + len(text) <= MAX_TRUSTED_LENGTH:
+            # A tool that is asked again says the same again.
+            if text not in self._recent and self._length + len(text) <= MAX_TRUSTED_LENGTH:
+                self._recent.append(text)
                 self._trusted.append(text)
                 self._length += len(text)
 
     def vouches(self, value: str) -> bool:
         """Whether trusted text holds exactly this value as a whole word: same case, same letters, not a part of another
         name. The empty value says nothing and needs nobody to vouch for it."""
-        if not value:
+        if value in self._vouched:
             return True
         with self._lock:
             texts = tuple(self._trusted)
-        return any(_holds(text, value) for text in texts)
+        if any(_holds(text, value) for text in texts):
+            self._vouched.add(value)
+            return True
+        return False
 
 
 def _holds(text: str, value: str) -> bool:

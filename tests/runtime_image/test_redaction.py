@@ -166,7 +166,6 @@ def test_a_credential_in_an_argument_stops_the_call():
     made.register(Tool("t", "", {"properties": {"x": {}}}, lambda sent: seen.append(sent) or "ok"))
     for form in FORMS.values():
         made.tool_breaker.succeeded()
-        made.tool_breaker._count = 0
         assert made.call("t", {"x": f"{form}"}).code == "secret_in_arguments"
     assert seen == []
     assert made.call("t", {"x": "nothing secret"}).ok
