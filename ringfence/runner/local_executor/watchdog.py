@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from pathlib import Path
 
 import psutil
@@ -33,8 +34,13 @@ async def watch(pid: int, limits: Limits) -> str:
 
 
 def _used(pid: int) -> tuple[int, int]:
-    """Bytes of memory, shared ones divided among who shares them, and threads, of the process and all below it."""
+    """Bytes of memory and number of threads of the process and all below it.
+
+    gVisor keeps the memory of what runs inside in anonymous files, mapped by several processes that share one address space:
+    each file counts once, by what it holds, and of the mappings only what isn't such a file.
+    """
     memory = threads = 0
+    files: dict[tuple[int, int], int] = {}
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         for each in [process, *process.children(recursive=True)]:
@@ -42,12 +48,23 @@ def _used(pid: int) -> tuple[int, int]:
                 threads += each.num_threads()
                 if each.nice() < _NICE:
                     each.nice(_NICE)
-                memory += _proportional(each.pid)
-    return memory, threads
+                memory += _mapped(each.pid)
+                files |= _anonymous_files(each.pid)
+    return memory + sum(files.values()), threads
 
 
-def _proportional(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) << 10
-    return 0
+def _mapped(pid: int) -> int:
+    """Private memory and mapped files, in bytes, shared ones divided among who shares them."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("Pss_Anon:", "Pss_File:")))
+
+
+def _anonymous_files(pid: int) -> dict[tuple[int, int], int]:
+    """Bytes that each memfd holds which the process has open, by device and inode."""
+    found = {}
+    for descriptor in os.scandir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(descriptor.path).startswith("/memfd:"):
+                held = os.stat(descriptor.path)
+                found[held.st_dev, held.st_ino] = held.st_blocks * 512
+    return found
