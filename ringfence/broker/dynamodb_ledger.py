@@ -85,13 +85,13 @@ class DynamoDbLedger:
                 return _entry(item)
         return None
 
-    def open(self, invocation_id: str = "", role_arn: str = "") -> list[Entry]:
+    def open(self, invocation_id: str = "", role_arn: str = "", states: Collection[State] = OPEN) -> list[Entry]:
         found = []
         for item in self._shelf(OPEN_SHELF):
             entry = _entry(item)
             if entry.state not in OPEN:
                 self._close(entry.id)
-            elif invocation_id in ("", entry.invocation_id) and role_arn in ("", entry.role_arn):
+            elif entry.state in states and invocation_id in ("", entry.invocation_id) and role_arn in ("", entry.role_arn):
                 found.append(entry)
         return sorted(found, key=lambda entry: (entry.requested, entry.id))
 

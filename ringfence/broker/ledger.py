@@ -76,8 +76,9 @@ class Ledger(Protocol):
     def get(self, id: str) -> Entry | None:
         """An entry, open or closed."""
 
-    def open(self, invocation_id: str = "", role_arn: str = "") -> list[Entry]:
-        """Every entry in an open state, of one invocation or role if given, oldest first; nothing newer is missed."""
+    def open(self, invocation_id: str = "", role_arn: str = "", states: Collection[State] = OPEN) -> list[Entry]:
+        """Every entry in an open state, of one invocation or role if given, oldest first; nothing newer is missed.
+        states: narrows further."""
 
     def forget(self, before: datetime) -> int:
         """Deletes closed entries that ended before; how many."""
@@ -100,8 +101,5 @@ def plain(name: str, value: Any) -> Any:
 
 def decode(values: dict[str, Any], moment: Callable[[float], datetime]) -> Entry:
     """The entry of plain values."""
-    read = {name: values.get(name) for name in FIELDS}
-    for name in TIMES:
-        read[name] = None if read[name] is None else moment(float(read[name]))
-    read["state"] = State(read["state"])
-    return Entry(**read)
+    times = {name: moment(float(values[name])) for name in TIMES if values.get(name) is not None}
+    return Entry(**{name: values.get(name) for name in FIELDS} | times | {"state": State(values["state"])})

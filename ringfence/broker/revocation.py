@@ -93,8 +93,8 @@ class Revocations:
     def _denied(self, role_arn: str, now: datetime) -> list[Entry]:
         return [
             entry
-            for entry in self._ledger.open(role_arn=role_arn)
-            if entry.state in DENIED and entry.ends + CLOCK_MARGIN > now
+            for entry in self._ledger.open(role_arn=role_arn, states=DENIED)
+            if entry.ends + CLOCK_MARGIN > now
         ]
 
     def _put(self, role: str, entries: Sequence[Entry], room: int) -> None:

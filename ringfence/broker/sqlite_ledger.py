@@ -1,4 +1,4 @@
-"""The ledger in one SQLite file, for a broker on one machine: WAL, every write on disk before it counts, mode 0600."""
+"""The ledger in one SQLite file, for a broker on one machine: WAL, a new entry on disk before it counts, mode 0600."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SqliteLedger:
             )
             self._database.row_factory = sqlite3.Row
             self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute(f"CREATE TABLE IF NOT EXISTS credentials ({_COLUMNS}, PRIMARY KEY (id)) STRICT")
             self._database.execute("CREATE INDEX IF NOT EXISTS by_state ON credentials (state, role_arn)")
         except (OSError, sqlite3.DatabaseError) as error:
@@ -60,7 +60,13 @@ class SqliteLedger:
         values = encode(entry)
         marks = ", ".join(f":{name}" for name in values)
         with self._used() as database:
-            database.execute(f"INSERT INTO credentials ({', '.join(values)}) VALUES ({marks})", values)  # noqa: S608
+            # On disk before STS is asked. What changes later survives its process without; a machine that loses power
+            # takes the sandboxes with it.
+            database.execute("PRAGMA synchronous=FULL")
+            try:
+                database.execute(f"INSERT INTO credentials ({', '.join(values)}) VALUES ({marks})", values)  # noqa: S608
+            finally:
+                database.execute("PRAGMA synchronous=NORMAL")
 
     def change(self, id: str, states: Collection[State], **values: Any) -> bool:
         setting = ", ".join(f"{name} = :{name}" for name in values)
@@ -77,8 +83,9 @@ class SqliteLedger:
         found = self._select("id = :id", id=id)
         return found[0] if found else None
 
-    def open(self, invocation_id: str = "", role_arn: str = "") -> list[Entry]:
-        where = [f"state IN ({_OPEN})"]
+    def open(self, invocation_id: str = "", role_arn: str = "", states: Collection[State] = OPEN) -> list[Entry]:
+        wanted = ", ".join(f"'{State(state)}'" for state in sorted(OPEN & set(states)))
+        where = [f"state IN ({wanted})"]
         where += ["invocation_id = :invocation_id"] if invocation_id else []
         where += ["role_arn = :role_arn"] if role_arn else []
         return self._select(" AND ".join(where), invocation_id=invocation_id, role_arn=role_arn)

@@ -201,7 +201,7 @@ def cloud(stores: Cloud) -> Cloud:
     """An environment that stands, at the present time, with no session issued, as if no test had been before."""
     from moto.iam.models import iam_backends
 
-    iam_backends.reset()
+    iam_backends[ACCOUNT]["aws"].reset()
     stores.application._authorize.forget()
     stores.clock.offset = timedelta(0)
     made = Cloud(stores.endpoint, stores.clock, stores.application, dict(stores.clients))

@@ -89,6 +89,8 @@ def test_open_entries_are_found_by_invocation_and_role_and_closed_ones_are_not(k
     assert [found.id for found in kept.open()] == ["b", "c", "a"]
     assert [found.id for found in kept.open(invocation_id="i" * 20)] == ["b", "a"]
     assert [found.id for found in kept.open(role_arn="arn:other")] == ["b"]
+    assert kept.change("a", OPEN, state=State.REVOKED)
+    assert [found.id for found in kept.open(states={State.REVOKED, State.LAPSED})] == ["a"]
     closed = kept.get("d")
     assert closed is not None and closed.state is State.LAPSED
 
