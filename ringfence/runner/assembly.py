@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ringfence.access import decide
 from ringfence.audit import TRAIL_FILE, Mirror, Refusals, Trail
-from ringfence.broker import Broker, Ledger, SqliteLedger
+from ringfence.broker import Broker
 from ringfence.catalog.model import Catalog
 from ringfence.gateway import Gateway, upstreams
+from ringfence.gateway.ledger import LEDGER_FILE
 from ringfence.gateway.scripted import MODEL as SCRIPTED
 from ringfence.gateway.serving import serving
 from ringfence.invocation import Invocation, Refusal
@@ -35,7 +35,6 @@ from ringfence.runner.request import RunnerLimits
 from ringfence.runner.threads import in_thread
 
 # Where things lie below a control side's folder.
-GATEWAY_LEDGER, BROKER_LEDGER = Path("gateway", "ledger.sqlite"), Path("broker", "ledger.sqlite")
 JOURNAL, SANDBOXES = Path("runner", "journal.sqlite"), Path("sandboxes")
 
 Address = tuple[str, int]
@@ -47,19 +46,17 @@ MakeExecutor = Callable[[Address], Executor]
 class Plan:
     """What a control side is made from.
 
-    folder: of its files; sts, iam: boto3 clients with the broker's role; make_executor: given where the gateway listens;
-    make_ledger, make_journal, make_owners: default files in the folder and processes of this machine, for a control side
-    that is alone; secrets: further exact values that no record may hold; mirror: gets each audit record too; script: steps
-    of the scripted model; host, port: where the gateway listens, port 0 for a free one; warm: sandboxes kept waiting.
+    folder: of its files; make_executor: given where the gateway listens; make_journal, make_owners: default a file in the
+    folder and processes of this machine, for a control side that is alone; secrets: further exact values that no record
+    may hold; mirror: gets each audit record too; script: steps of the scripted model; host, port: where the gateway
+    listens, port 0 for a free one; warm: sandboxes kept waiting.
     """
 
     names: Names
     catalog: Catalog
     folder: Path
-    sts: Any
-    iam: Any
+    make_broker: Callable[[], Broker]
     make_executor: MakeExecutor
-    make_ledger: Callable[[], Ledger] | None = None
     make_journal: Callable[[], Journal] | None = None
     make_owners: Callable[[], Owners] = ProcessOwners
     mirror: Mirror | None = None
@@ -117,18 +114,13 @@ def _base(plan: Plan) -> Iterator[_Base]:
         refusals.record(refusal, user=user, tool="model", source="sandbox", invocation=invocation, kind="model.refused")
 
     found = upstreams(os.environ if plan.environ is None else plan.environ, plan.script)
-    (plan.folder / GATEWAY_LEDGER).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ledger = plan.make_ledger() if plan.make_ledger else SqliteLedger(plan.folder / BROKER_LEDGER)
+    (plan.folder / LEDGER_FILE).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    brokers.append(plan.make_broker())
+    gateway = Gateway(plan.folder / LEDGER_FILE, found, on_refusal=refused)
     try:
-        brokers.append(Broker(plan.names, plan.catalog, plan.sts, plan.iam, ledger))
-        gateway = Gateway(plan.folder / GATEWAY_LEDGER, found, on_refusal=refused)
-        try:
-            yield _Base(trail, refusals, redactor, brokers[0], gateway)
-        finally:
-            gateway.stop()
+        yield _Base(trail, refusals, redactor, brokers[0], gateway)
     finally:
-        if isinstance(ledger, SqliteLedger):
-            ledger.close()
+        gateway.stop()
 
 
 def _parts(plan: Plan, base: _Base, gateway: Address) -> Collaborators:
@@ -180,6 +172,8 @@ async def control_side(plan: Plan, report: Report) -> AsyncIterator[ControlSide]
                 )
             finally:
                 await asyncio.shield(in_thread(runner.close))
+                # Before the listener ends, so that long polls end at once.
+                await in_thread(base.gateway.stop)
 
 
 async def _clean(parts: Collaborators, broker: Broker, trail: Trail, report: Report) -> None:

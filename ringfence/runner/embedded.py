@@ -5,24 +5,17 @@ Trust zone: control side.
 
 from __future__ import annotations
 
-import base64
-import json
-import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import boto3
-import botocore.session
 from botocore.config import Config
-from botocore.credentials import RefreshableCredentials
-from botocore.exceptions import BotoCoreError, ClientError
 
-from ringfence import image
 from ringfence.broker import Credential
+from ringfence.broker.factory import broker_for
 from ringfence.catalog import load as load_catalog
 from ringfence.catalog.model import Catalog
 from ringfence.errors import RingfenceError
@@ -30,11 +23,10 @@ from ringfence.local import services, target, toolchain
 from ringfence.local.lifecycle import Embedded
 from ringfence.local.operator_key import operator_key
 from ringfence.local.state import Home, read_json
-from ringfence.names import BROKER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE
 from ringfence.runner.assembly import SANDBOXES, Address, ControlSide, MakeExecutor, Plan, collaborators, control_side
 from ringfence.runner.executor import Executor, Report
 from ringfence.runner.kubernetes_executor import KubernetesExecutor
-from ringfence.runner.local_executor import LocalExecutor, Root, Ways
+from ringfence.runner.local_executor import LocalExecutor, Ways, image_root
 from ringfence.runner.ports import Collaborators
 from ringfence.settings import Settings, load_stack
 
@@ -46,6 +38,8 @@ _CLIENT = Config(retries={"total_max_attempts": 2}, connect_timeout=5, read_time
 class Ground:
     """The embedded target as a control side needs it."""
 
+    project_dir: Path
+    stack: str
     home: Home
     settings: Settings
     catalog: Catalog
@@ -65,36 +59,6 @@ class Ground:
     def _client(self, session: boto3.session.Session, service: str) -> Any:
         return session.client(service, endpoint_url=self.endpoint, config=_CLIENT)
 
-    def broker_session(self) -> boto3.session.Session:
-        """A session with the broker's role, renewed before it ends. The operator, who runs the control plane, stands in
-        for the agent that hands a pod its role on a real node."""
-        inner = botocore.session.Session()
-        credentials = RefreshableCredentials.create_from_metadata(
-            self._assumed(), refresh_using=self._assumed, method="pod-identity"
-        )
-        inner._credentials = credentials
-        return boto3.session.Session(botocore_session=inner, region_name=self.settings.region)
-
-    def _assumed(self) -> Mapping[str, str]:
-        names = self.settings.names
-        try:
-            answer = self.operator("eks-auth").assume_role_for_pod_identity(clusterName=names.base, token=_pod_token())
-        except (ClientError, BotoCoreError) as error:
-            raise RingfenceError(
-                f"the broker gets no role on the embedded target: {error}\n    remedy: `ringfence up` mends the environment"
-            ) from None
-        given = answer["credentials"]
-        return {
-            "access_key": given["accessKeyId"],
-            "secret_key": given["secretAccessKey"],
-            "token": given["sessionToken"],
-            "expiry_time": given["expiration"].astimezone(UTC).isoformat(),
-        }
-
-    def broker_client(self, service: str) -> Any:
-        """A client with the broker's role."""
-        return self._client(self.broker_session(), service)
-
     def client_of(self, credential: Credential, service: str) -> Any:
         """A client with a credential that the broker issued."""
         session = boto3.session.Session(
@@ -108,20 +72,6 @@ class Ground:
     def secrets(self) -> tuple[str, ...]:
         """What nothing may show: the operator's key."""
         return (operator_key(self.home).secret_access_key,)
-
-
-def _pod_token() -> str:
-    """Claims of a broker pod, as its service account's token has them. Unsigned: the operator vouches for it."""
-    claims = {
-        "kubernetes.io": {
-            "namespace": SYSTEM_NAMESPACE,
-            "serviceaccount": {"name": BROKER_SERVICE_ACCOUNT},
-            "pod": {"name": f"broker-{socket.gethostname()}"[:60], "uid": "embedded"},
-        }
-    }
-    parts = ({"alg": "none"}, claims)
-    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
-    return ".".join([*encoded, ""])
 
 
 def stands(embedded: Embedded) -> bool:
@@ -147,12 +97,12 @@ def ground(embedded: Embedded, stack: str) -> Ground:
     if not stands(embedded):
         embedded.clock.say("the environment does not stand here: standing it up first, once")
         embedded.up()
-    return Ground(embedded.home, settings, catalog)
+    return Ground(embedded.project_dir, stack, embedded.home, settings, catalog)
 
 
 def _local(found: Ground, report: Report) -> MakeExecutor:
     runsc = toolchain.resolve(["runsc"], report=report).path("runsc")
-    root = Root(image.rootfs(report), "/usr/bin/python3", image.COMMAND, tuple(image.ENVIRONMENT.items()))
+    root = image_root(report)
     aws: Address = ("127.0.0.1", found.home.kept_ports()["aws"])
 
     def make(gateway: Address) -> Executor:
@@ -175,8 +125,7 @@ def _plan(found: Ground, report: Report, executor: str, script: Path | None, opt
         names=found.settings.names,
         catalog=found.catalog,
         folder=found.home.root,
-        sts=found.broker_client("sts"),
-        iam=found.broker_client("iam"),
+        make_broker=lambda: broker_for(found.project_dir, found.stack, found.home),
         make_executor=_kubernetes(found) if executor == "kubernetes" else _local(found, report),
         secrets=found.secrets,
         script=script,

@@ -132,10 +132,9 @@ def _control(given: Mapping[str, Any], clock: Clock) -> AbstractAsyncContextMana
     settings = load_stack(folder, stack)
     options = {"script": given["script"], "warm": given["warm"], "max_concurrent": given["max_running"]}
     if settings.target == "aws":
-        from ringfence.catalog import load
         from ringfence.runner import cluster
 
-        return cluster.running(settings.names, load(folder / settings.catalog_path), clock.say, **options)
+        return cluster.running(folder, stack, clock.say, **options)
     embedded = Embedded(folder, stack=stack, home=home_of(folder), clock=clock)
     found = on_this_machine.ground(embedded, stack)
     return on_this_machine.running(found, clock.say, executor=given["executor"], **options)

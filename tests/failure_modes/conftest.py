@@ -6,6 +6,7 @@ Hostile code runs in the place of the runtime: whatever stops it then isn't the 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -23,8 +24,8 @@ from botocore.config import Config
 
 from components.broker_access import work_document
 from components.tool_boundary import boundary_document
-from ringfence import image
 from ringfence.audit import TRAIL_FILE
+from ringfence.broker import Broker, SqliteLedger
 from ringfence.broker.revocation import POLICY_NAME, revoked_document
 from ringfence.catalog import load
 from ringfence.iam.tool_documents import broker_role_name, tool_documents
@@ -33,7 +34,7 @@ from ringfence.local import operator_key, toolchain
 from ringfence.local.state import write_atomic
 from ringfence.names import Names
 from ringfence.runner.assembly import ControlSide, Plan, control_side
-from ringfence.runner.local_executor import LocalExecutor, Root, Ways
+from ringfence.runner.local_executor import LocalExecutor, Root, Ways, image_root
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 OPERATOR = ("operator", "operator-secret")
@@ -151,9 +152,9 @@ def runsc() -> Path:
 
 
 @pytest.fixture(scope="session")
-def rootfs() -> Path:
-    """The runtime image's root; made on first use."""
-    return image.rootfs(lambda line: print(line, file=sys.stderr, flush=True))
+def root() -> Root:
+    """The runtime image's files and command; made on first use."""
+    return image_root(lambda line: print(line, file=sys.stderr, flush=True))
 
 
 @dataclass
@@ -165,7 +166,7 @@ class Side:
     names: Names
     catalog: Any
     runsc: Path
-    rootfs: Path
+    root: Root
 
     def run(self, *args: Any, **options: Any) -> Result:
         """One task to its end; see `use`."""
@@ -185,8 +186,8 @@ class Side:
         runtime."""
         path = self.folder / "script.yaml"
         path.write_text(textwrap.dedent(script))
-        command = ("/usr/bin/python3", "-c", HELPERS + textwrap.dedent(hostile)) if hostile else image.COMMAND
-        root = Root(self.rootfs, "/usr/bin/python3", command, tuple(image.ENVIRONMENT.items()))
+        command = ("/usr/bin/python3", "-c", HELPERS + textwrap.dedent(hostile)) if hostile else self.root.command
+        root = dataclasses.replace(self.root, command=command)
         aws = urlsplit(self.cloud.endpoint)
         sts, iam = self.cloud.broker_clients(self.names)
 
@@ -194,7 +195,10 @@ class Side:
             ways = Ways(gateway=gateway, aws=("127.0.0.1", aws.port or 0))
             return LocalExecutor(self.folder / "sandboxes", self.runsc, root, ways)
 
-        plan = Plan(self.names, self.catalog, self.folder, sts, iam, executor, environ={}, script=path)
+        def broker() -> Broker:
+            return Broker(self.names, self.catalog, sts, iam, SqliteLedger(self.folder / "broker" / "ledger.sqlite"))
+
+        plan = Plan(self.names, self.catalog, self.folder, broker, executor, environ={}, script=path)
 
         async def whole() -> Any:
             async with control_side(plan, print) as control:
@@ -216,7 +220,7 @@ class Side:
 
 
 @pytest.fixture
-def make_side(cloud: Cloud, runsc: Path, rootfs: Path, tmp_path: Path) -> Callable[..., Side]:
+def make_side(cloud: Cloud, runsc: Path, root: Root, tmp_path: Path) -> Callable[..., Side]:
     """Makes control sides, each with roles of its own: `make_side(widen=True)` has the report reader's grants cover the
     payroll bucket too."""
     count = 0
@@ -233,7 +237,7 @@ def make_side(cloud: Cloud, runsc: Path, rootfs: Path, tmp_path: Path) -> Callab
         # A name that no other test's roles have.
         names = Names("ringfence", f"t{abs(hash(str(folder))) % 10**9}", ACCOUNT, REGION)
         cloud.stand_up(names, catalog)
-        return Side(folder, cloud, names, catalog, runsc, rootfs)
+        return Side(folder, cloud, names, catalog, runsc, root)
 
     return make
 
