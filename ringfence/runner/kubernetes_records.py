@@ -94,11 +94,15 @@ class LeaseOwners:
         }
 
     def _renew(self) -> None:
-        replace = self._cluster.coordination.replace_namespaced_lease
+        api = self._cluster.coordination
         while not self._stop.wait(RENEW_SECONDS):
             # A renewal that fails is made again in time; when none succeeds, others rightly take this runner for dead.
+            # One whose Lease was taken away stays dead: it is not made again.
             with contextlib.suppress(CallError):
-                self._cluster.once("the runner's lease", replace, self.id, SYSTEM_NAMESPACE, self._lease())
+                lease = self._cluster.once("the runner's lease", api.read_namespaced_lease, self.id, SYSTEM_NAMESPACE)
+                lease["spec"]["renewTime"] = _now()
+                replace = api.replace_namespaced_lease
+                self._cluster.once("the runner's lease", replace, self.id, SYSTEM_NAMESPACE, lease)
 
     def forget_dead(self) -> None:
         """Takes away Leases that expired long ago."""
