@@ -173,7 +173,8 @@ async def test_closing_the_session_cuts_its_calls_and_ends_its_token(start: Any)
         _, cost = lab.gateway.close(invocation.id)
         assert cost > 0
         assert (await call).status_code == 401
-        assert (await client.post(PATH, json=chat())).status_code == 401
+        for path in (PATH, "/v1/events", "/v1/result"):
+            assert (await client.post(path, json=chat())).status_code == 401
         assert lab.gateway.close(invocation.id)[1] == cost
 
 
