@@ -17,12 +17,8 @@ from ringfence.runner.assembly import Address, ControlSide, Plan, control_side
 from ringfence.runner.executor import Report
 from ringfence.runner.kubernetes_executor import KubernetesExecutor
 from ringfence.runner.kubernetes_records import LeaseJournal, LeaseOwners
+from ringfence.runner.places import GATEWAY_PORT, STATE_FOLDER
 from ringfence.settings import load_stack
-
-# Where the control side keeps what is its own: a volume.
-FOLDER = Path("/var/lib/ringfence")
-# Where sandboxes find the model gateway, behind the environment's Service.
-GATEWAY_PORT = 14000
 
 
 def _said(line: bytes) -> None:
@@ -33,7 +29,7 @@ def _said(line: bytes) -> None:
 
 @asynccontextmanager
 async def running(
-    project_dir: Path, stack: str, report: Report, *, folder: Path = FOLDER, **options: Any
+    project_dir: Path, stack: str, report: Report, *, folder: Path = STATE_FOLDER, **options: Any
 ) -> AsyncIterator[ControlSide]:
     """The control side of this pod, while the context is open. options: of `Plan`.
 
