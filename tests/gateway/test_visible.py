@@ -20,7 +20,6 @@ from ringfence.gateway.metrics import Metrics, metrics_application
 from ringfence.gateway.prices import Tokens
 from ringfence.gateway.serving import listening
 from ringfence.local import commands
-from ringfence.runner import assembly
 from tests.gateway.conftest import chat
 
 
@@ -104,7 +103,3 @@ def test_status_shows_what_conversations_cost(tmp_path: Path, monkeypatch: pytes
     assert "conversation talk  ada: $0.2500 + 1.0000 held of $10.00, 2 calls, 1 running" in shown.output
     (row,) = json.loads(CliRunner().invoke(commands.status, ["--project", str(tmp_path), "--json"]).output)["conversations"]
     assert (row["spent_usd"], row["reserved_usd"], row["user"]) == ("0.2500", "1.0000", "ada")
-
-
-def test_the_runner_keeps_the_ledger_where_status_looks() -> None:
-    assert assembly.GATEWAY_LEDGER == LEDGER_FILE
