@@ -177,6 +177,7 @@ def test_the_process_is_uid_1000_without_capabilities_or_a_way_to_gain_any(lab):
     say({"uids": os.getresuid(), "gids": os.getresgid(), "groups": os.getgroups(), "caps": caps, "nnp": libc.prctl(39, 0, 0, 0, 0),
          "setuid": fails("setuid", 0), "mount": fails("mount", b"none", b"/tmp", b"tmpfs", 0, None),
          "chroot": fails("chroot", b"/tmp"), "tty": [os.isatty(fd) for fd in (0, 1, 2)], "stdin": sys.stdin.read(),
+         "again": os.path.realpath("/proc/self/fd/0"),
          "raw": fails("socket", socket.AF_INET, socket.SOCK_RAW, 1)})
     """
     answer = lab(lambda lab: lab.ask(code))
@@ -188,6 +189,8 @@ def test_the_process_is_uid_1000_without_capabilities_or_a_way_to_gain_any(lab):
     assert {answer[call] for call in ("setuid", "mount", "chroot", "raw")} == {"Operation not permitted"}
     assert answer["tty"] == [False, False, False]
     assert answer["stdin"] == ""
+    # Not the file that the credentials came in, which could be read again.
+    assert answer["again"] == "/dev/null"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="as an ordinary user gVisor is that user; see test_ordinary_user")

@@ -33,15 +33,18 @@ time.sleep(300)
 """
 
 
-def namespaces() -> set[str]:
-    """Every network namespace that a process is in, holds open, or that is mounted."""
+def namespaces(state: Path) -> set[str]:
+    """Network namespaces that this process or any process of a sandbox in `state` is in or holds open, and mounted ones."""
     found: set[str] = set()
     for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            for path in (entry / "ns" / "net", *_descriptors(entry)):
-                # A process or descriptor that is gone by now.
-                with contextlib.suppress(OSError):
-                    found.add(os.readlink(path))
+        # A process or descriptor that is gone by now.
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and (
+                entry.name == str(os.getpid()) or str(state).encode() in (entry / "cmdline").read_bytes()
+            ):
+                for path in (entry / "ns" / "net", *_descriptors(entry)):
+                    with contextlib.suppress(OSError):
+                        found.add(os.readlink(path))
     found = {link for link in found if link.startswith("net:")}
     return found | {line for line in Path("/proc/self/mounts").read_text().splitlines() if line.startswith("nsfs")}
 
@@ -79,23 +82,23 @@ def traces(state: Path, invocation_id: str) -> dict[str, object]:
     return {what: which for what, which in found.items() if which}
 
 
-def settled(before: set[str]) -> set[str]:
-    """Network namespaces that weren't there before; the kernel takes dead ones away in its own time."""
+def settled(state: Path, before: set[str]) -> set[str]:
+    """Network namespaces that weren't there before; killed processes take a moment to be gone."""
     deadline = time.monotonic() + 10
-    while (new := namespaces() - before) and time.monotonic() < deadline:
+    while (new := namespaces(state) - before) and time.monotonic() < deadline:
         time.sleep(0.05)
     return new
 
 
-def test_a_removed_sandbox_leaves_nothing_and_removing_twice_is_the_same(lab):
-    before, before_links = namespaces(), links()
+def test_a_removed_sandbox_leaves_nothing_and_removing_twice_is_the_same(lab, tmp_path):
+    before, before_links = namespaces(tmp_path), links()
 
     async def scenario(lab):
         await lab.run("say(1)")
         descriptors = len(os.listdir("/proc/self/fd"))
         invocation_id = await lab.start(RUNNING)
         await lab.said(invocation_id, "up")
-        during, new = traces(lab.state, invocation_id), len(namespaces() - before)
+        during, new = traces(lab.state, invocation_id), len(namespaces(tmp_path) - before)
         assert links() == before_links
         assert len(os.listdir("/proc/self/fd")) > descriptors
         await lab.executor.remove(invocation_id)
@@ -111,7 +114,7 @@ def test_a_removed_sandbox_leaves_nothing_and_removing_twice_is_the_same(lab):
     assert new >= 2
     assert after == {}
     assert exit.reason == "NotFound"
-    assert settled(before) == set()
+    assert settled(tmp_path, before) == set()
 
 
 def test_a_sandbox_that_ended_by_itself_leaves_nothing_once_removed(lab):
@@ -216,8 +219,10 @@ POINTS = [
 
 
 @pytest.mark.parametrize(("point", "when"), POINTS, ids=lambda value: value or "now")
-def test_a_runner_that_was_killed_leaves_nothing_after_anybody_removed_its_sandbox(lab, root, runsc, point, when):
-    before, invocation_id = namespaces(), new_id()
+def test_a_runner_that_was_killed_leaves_nothing_after_anybody_removed_its_sandbox(
+    lab, tmp_path, root, runsc, point, when
+):
+    before, invocation_id = namespaces(tmp_path), new_id()
 
     async def scenario(lab):
         code = RUNNER.format(
@@ -243,7 +248,7 @@ def test_a_runner_that_was_killed_leaves_nothing_after_anybody_removed_its_sandb
         return traces(lab.state, invocation_id), await lab.executor.leftovers()
 
     assert lab(scenario) == ({}, [])
-    assert settled(before) == set()
+    assert settled(tmp_path, before) == set()
 
 
 def test_gvisor_dies_with_its_runner_before_anybody_cleans_up(lab, root, runsc):
@@ -404,8 +409,8 @@ def test_what_can_not_be_removed_is_an_error_and_stays_visible(lab, monkeypatch)
     assert lab(scenario) == ["test"]
 
 
-def test_a_start_that_is_cancelled_at_any_moment_leaves_nothing_after_its_removal(lab):
-    before = namespaces()
+def test_a_start_that_is_cancelled_at_any_moment_leaves_nothing_after_its_removal(lab, tmp_path):
+    before = namespaces(tmp_path)
 
     async def scenario(lab):
         found = []
@@ -420,7 +425,7 @@ def test_a_start_that_is_cancelled_at_any_moment_leaves_nothing_after_its_remova
         return found
 
     assert lab(scenario) == [{}] * 8
-    assert settled(before) == set()
+    assert settled(tmp_path, before) == set()
 
 
 def test_many_sandboxes_at_once_each_get_their_own_answer(lab):

@@ -186,6 +186,21 @@ def test_without_control_groups_a_watchdog_ends_a_fork_bomb(as_user):
     assert answer["reason"] in ("TooManyProcesses", "OOMKilled")
 
 
+def test_without_control_groups_a_watchdog_ends_too_many_processes_and_lets_some_be(as_user):
+    code = """
+import os, time
+for number in range(COUNT):
+    if os.fork() == 0:
+        time.sleep(30)
+        os._exit(0)
+time.sleep(3)
+print("kept", flush=True)
+os._exit(0)
+"""
+    assert as_user(code.replace("COUNT", "400"), memory=1024)["reason"] == "TooManyProcesses"
+    assert as_user(code.replace("COUNT", "20"))["log"].strip() == "kept"
+
+
 def test_the_deadline_holds_for_an_ordinary_user(as_user):
     assert as_user("import time; time.sleep(60)", seconds=3)["reason"] == "DeadlineExceeded"
 
@@ -200,7 +215,7 @@ def test_where_user_namespaces_are_not_allowed_no_sandbox_starts(as_user):
 
 def test_root_without_control_groups_is_refused(tmp_path):
     """As in many containers, the groups are there but may not be written to."""
-    before = set(Path("/sys/fs/cgroup").rglob(f"{PREFIX}*"))
+    invocation_id = new_id()
     code = f"""
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -210,7 +225,7 @@ from ringfence.runner.executor import Unit
 from ringfence.runner.local_executor import LocalExecutor, Root, Ways
 async def main():
     executor = LocalExecutor(Path({str(tmp_path / "state")!r}), Path("/bin/true"), Root(Path("/"), "/x", ("/x",)), Ways(("127.0.0.1", 9)))
-    unit = Unit({new_id()!r}, "me", datetime.now(UTC) + timedelta(seconds=9), ())
+    unit = Unit({invocation_id!r}, "me", datetime.now(UTC) + timedelta(seconds=9), ())
     try:
         await executor.start(unit, lambda line: None)
     except RingfenceError as error:
@@ -227,4 +242,4 @@ asyncio.run(main())
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert "control group" in done.stdout, done.stdout + done.stderr
     assert "remedy" in done.stdout
-    assert set(Path("/sys/fs/cgroup").rglob(f"{PREFIX}*")) <= before
+    assert not list(Path("/sys/fs/cgroup").rglob(f"{PREFIX}{invocation_id}"))
