@@ -7,7 +7,9 @@ import inspect
 import json
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -36,6 +38,22 @@ from agent_runtime.tool import MAX_ANSWER_LENGTH, Outcome, Tool, as_text
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A tool call under way. timeout: seconds; started: `time.perf_counter`."""
+
+    tool: str
+    sent: Mapping[str, Any]
+    call_id: str
+    timeout: float
+    started: float
+
+    def fields(self) -> dict[str, Any]:
+        """What its event says: names of the arguments, never their values."""
+        seconds = round(time.perf_counter() - self.started, 6)
+        return {"tool": self.tool, "call_id": self.call_id[:80], "arguments": sorted(self.sent), "seconds": seconds}
 
 
 class InstrumentedAgentExecutor:
@@ -106,12 +124,13 @@ class InstrumentedAgentExecutor:
         if isinstance(prepared, Outcome):
             return prepared
         tool, sent, timeout = prepared
+        started = time.perf_counter()
         with self._tool_span(tool, call_id) as done:
             try:
                 value = concurrency.run(lambda: tool.run(sent), timeout)
             except Exception as fault:
-                return done(self._failed(name, sent, call_id, fault, timeout))
-            return done(self._answered(name, sent, call_id, value))
+                return done(self._failed(_Call(name, sent, call_id, timeout, started), fault))
+            return done(self._answered(_Call(name, sent, call_id, timeout, started), value))
 
     async def acall(self, name: str, arguments: object, call_id: str = "") -> Outcome:
         """As `call`, within an event loop."""
@@ -119,13 +138,14 @@ class InstrumentedAgentExecutor:
         if isinstance(prepared, Outcome):
             return prepared
         tool, sent, timeout = prepared
+        started = time.perf_counter()
         with self._tool_span(tool, call_id) as done:
             try:
                 in_loop = tool.arun is not None or inspect.iscoroutinefunction(tool.run)
                 value = await concurrency.arun(lambda: (tool.arun or tool.run)(sent), timeout, in_loop)
             except Exception as fault:
-                return done(self._failed(name, sent, call_id, fault, timeout))
-            return done(self._answered(name, sent, call_id, value))
+                return done(self._failed(_Call(name, sent, call_id, timeout, started), fault))
+            return done(self._answered(_Call(name, sent, call_id, timeout, started), value))
 
     def decide(self, name: str, arguments: Mapping[str, Any]) -> Decision:
         """What the gate would say to a call, without making it and without counting it."""
@@ -198,40 +218,35 @@ class InstrumentedAgentExecutor:
 
             yield done
 
-    def _failed(self, name: str, sent: Mapping[str, Any], call_id: str, fault: Exception, timeout: float) -> Outcome:
+    def _failed(self, call: _Call, fault: Exception) -> Outcome:
         if isinstance(fault, Stopped):
             raise fault
         if isinstance(fault, TimeoutError) and not isinstance(fault, ToolError):
-            fault = ToolTimeout(f"{name} took longer than {timeout:.0f} s")
+            fault = ToolTimeout(f"{call.tool} took longer than {call.timeout:.0f} s")
         if isinstance(fault, ToolError):
             code, text = fault.code, str(fault)
         else:
             # An exception's text may quote anything; the model gets its type, the log all of it, masked.
-            code, text = "tool_failed", f"{name} failed: {type(fault).__name__}"
-            _log.error("tool failed", exc_info=fault, extra={"tool": name})
+            code, text = "tool_failed", f"{call.tool} failed: {type(fault).__name__}"
+            _log.error("tool failed", exc_info=fault, extra={"tool": call.tool})
         self.tool_breaker.failed()
-        if not self.gate.declaration(name).trusted_output:
+        if not self.gate.declaration(call.tool).trusted_output:
             self.gate.saw_untrusted(text)
-        content = self.redact(text)[:MAX_ANSWER_LENGTH]
-        self._sink.emit(
-            "tool_call", tool=name, outcome="error", code=code, call_id=call_id[:80], arguments=sorted(sent)
-        )
-        return Outcome(content, code)
+        self._sink.emit("tool_call", outcome="error", code=code, **call.fields())
+        return Outcome(self.redact(text)[:MAX_ANSWER_LENGTH], code)
 
-    def _answered(self, name: str, sent: Mapping[str, Any], call_id: str, value: Any) -> Outcome:
+    def _answered(self, call: _Call, value: Any) -> Outcome:
         text = as_text(value)
         content = self.redact(text[:MAX_ANSWER_LENGTH])
         if len(text) > MAX_ANSWER_LENGTH:
             content += f"\n[cut: {len(text)} characters]"
-        signal = self.gate.saw(name, content, sent)
+        signal = self.gate.saw(call.tool, content, call.sent)
         self.tool_breaker.succeeded()
         if signal is not None and signal.reasons:
             self._sink.emit(
-                "log", event="injection_signal", tool=name, score=signal.score, reasons=list(signal.reasons)
+                "log", event="injection_signal", tool=call.tool, score=signal.score, reasons=list(signal.reasons)
             )
-        self._sink.emit(
-            "tool_call", tool=name, outcome="ok", call_id=call_id[:80], arguments=sorted(sent), characters=len(text)
-        )
+        self._sink.emit("tool_call", outcome="ok", characters=len(text), **call.fields())
         return Outcome(content, value=value)
 
     # Models

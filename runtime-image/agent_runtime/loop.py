@@ -40,7 +40,7 @@ def run(executor: InstrumentedAgentExecutor, model: BudgetedModel, report: Calla
         messages.append({"role": "assistant", "content": message.get("content") or "", "tool_calls": calls})
         for call in calls:
             name, arguments, call_id = _call(call)
-            report(f"calls {name}")
+            report(f"calls {name[:80]}")
             outcome = executor.call(name, arguments, call_id)
             messages.append({"role": "tool", "tool_call_id": call_id, "content": outcome.content})
 

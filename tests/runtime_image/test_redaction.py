@@ -206,6 +206,21 @@ def test_events_that_come_too_fast_are_counted_not_kept(monkeypatch):
     assert len(posted) - len(dropped) + told == 40
 
 
+def test_events_are_cut_to_what_the_gateway_takes():
+    posts: list[list] = []
+    sink = GatewaySink(lambda events: posts.append(list(events)), str)
+    for _ in range(40):
+        sink.emit("log", texts=["x" * 5000] * 50, number=1)
+        sink.emit("log", text="y" * 100_000, many=list(range(100)))
+    sink.close()
+    events = [event for post in posts for event in post]
+    assert len(events) == 80
+    assert all(len(json.dumps(event)) <= 16 << 10 for event in events)
+    assert all(len("".join(json.dumps(event) + "\n" for event in post)) <= 256 << 10 for post in posts)
+    assert "left out" in events[0]["message"]
+    assert (len(events[1]["text"]), len(events[1]["many"])) == (2000, 20)
+
+
 def test_events_survive_a_gateway_that_stumbles_and_give_up_on_one_that_refuses():
     answers = iter([GatewayError(0, "gateway_unreachable", ""), GatewayError(503, "busy", ""), None])
     posted: list = []
