@@ -238,4 +238,6 @@ async def _result(gateway: Gateway, session: Session, request: Request) -> Respo
     output, error = (text.encode("utf-8", "replace").decode() for text in (output, error[:MAX_ERROR_CHARACTERS]))
     if not session.result.set(SandboxResult(output, status, error)):
         raise ApiError("conflict", "the result was posted before; the first one counts")
+    # Nothing is said after it: who follows the events has them all.
+    session.events.end()
     return JSONResponse({"accepted": True}, 202)

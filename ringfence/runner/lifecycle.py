@@ -202,6 +202,9 @@ class Lifecycle:
                 work.answer = answered.result()
             if work.answer is None:
                 work.exit = await ended
+            else:
+                # The result ends the events; those before it are still on their way into the record.
+                await asyncio.wait({events}, timeout=ANSWER_GRACE_SECONDS)
         finally:
             for task in (ended, answered, events):
                 task.cancel()
