@@ -8,6 +8,7 @@ import click
 
 from ringfence.image import lock
 from ringfence.image.build import Builder
+from ringfence.image.relock import relock
 from ringfence.image.sbom import sbom as rendered_sbom
 
 
@@ -50,3 +51,10 @@ def sbom(platform: str) -> None:
     """Print the bill of materials (CycloneDX)."""
     lock.base(platform)
     click.echo(rendered_sbom(platform), nl=False)
+
+
+@image.command("lock")
+def lock_() -> None:
+    """Pin the base's Debian packages anew. The Python packages: uv pip compile, as runtime-image/README.md says."""
+    for line in relock() or ["nothing changed"]:
+        click.echo(line)

@@ -9,7 +9,7 @@ from agent_runtime import Declaration, injection
 from agent_runtime.gate import Gate, Surface
 from agent_runtime.policy import ArgumentPolicy, strings, url_host
 from agent_runtime.taint import Provenance
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 # Provenance
@@ -63,11 +63,11 @@ def test_only_what_stands_in_the_text_is_vouched_for(text, value):
     assert not Provenance(text).vouches(value) or value in text
 
 
-@given(st.text("ab-@.", min_size=1, max_size=12), st.text("ab", min_size=1, max_size=3), st.booleans())
-def test_a_word_with_letters_added_is_another_word(word, more, before):
-    assume(word[0] in "ab" and word[-1] in "ab")
+@given(st.text("a-@.", max_size=10), st.text("bcß_-@", min_size=1, max_size=3), st.booleans())
+def test_a_word_with_letters_added_is_another_word(middle, more, before):
+    word = f"a{middle}a"
     text = f"x {more + word if before else word + more} y"
-    assume(word not in (more + word)[:-1] if before else word not in (word + more)[1:])
+    assert Provenance(f"x {word} y").vouches(word)
     assert not Provenance(text).vouches(word)
 
 

@@ -25,6 +25,7 @@ from ringfence.errors import InputError, RingfenceError
 from ringfence.image import COMMAND, ENVIRONMENT, Builder, contents, fetch, lock, oci, sbom
 from ringfence.image.bytecode import host_platform
 from ringfence.image.commands import image as image_command
+from ringfence.image.relock import parsed, relock
 from ringfence.image.tree import Node, checked, file, from_tar, link, to_tar, write
 
 SOURCE = lock.SOURCE
@@ -405,3 +406,35 @@ def test_a_changed_module_gives_another_root(source, root):
     (source / "agent_runtime" / "loop.py").open("a").write("\nX = 1\n")
     assert Builder(lambda line: None, source=source)._key(host_platform()) != root.name.removeprefix("rootfs-")
     assert Builder(lambda line: None)._key(host_platform()) == root.name.removeprefix("rootfs-")
+
+
+# Pinning anew
+
+APT = (
+    "'http://deb.debian.org/debian/pool/main/z/zlib/zlib1g_1.2%2bdfsg-1_amd64.deb' zlib1g_1%3a1.2+dfsg-1_amd64.deb 86684 SHA256:"
+    + "a" * 64
+)
+
+
+def test_what_apt_prints_becomes_a_pin():
+    (pin,) = parsed(f"Reading package lists...\n{APT}\n", ["zlib1g"])
+    assert pin == {
+        "name": "zlib1g",
+        "version": "1:1.2+dfsg-1",
+        "architecture": "amd64",
+        "path": "debian/pool/main/z/zlib/zlib1g_1.2+dfsg-1_amd64.deb",
+        "size": 86684,
+        "sha256": "a" * 64,
+    }
+    assert lock.DebianPackage(**pin).name == "zlib1g"
+
+
+def test_a_package_that_apt_doesnt_know_is_named():
+    with pytest.raises(RingfenceError, match="libnone"):
+        parsed(APT, ["libnone", "zlib1g"])
+
+
+def test_without_apt_the_remedy_is_said(monkeypatch, source):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(RingfenceError, match="remedy"):
+        relock(source)
