@@ -13,7 +13,7 @@ from typing import Any
 import filelock
 
 from ringfence.errors import RingfenceError
-from ringfence.local import services, toolchain
+from ringfence.local import examples, services, toolchain
 from ringfence.local.console import Clock, Watch, summary
 from ringfence.local.results import Result
 from ringfence.local.stack import ENGINE_CHILD, Engine
@@ -165,6 +165,8 @@ class Embedded:
         self.clock.say(f"stack {engine.stack}: destroying {len(engine.resources())} resources")
         with Watch(self.clock, self._verbose) as watch:
             engine.destroy(args=["--refresh"] if refresh else [], on_event=watch.on_event).check()
+        if gone := examples.remove(self.home):
+            self.clock.say(f"example data removed: {', '.join(gone)}")
         left = self._left()
         if left and interrupted:
             # The engine was killed between a call and its record: nobody else can know of these.

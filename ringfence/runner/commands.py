@@ -20,10 +20,11 @@ from botocore.exceptions import ClientError
 from ringfence.audit import TRAIL_FILE
 from ringfence.errors import InputError, Problem
 from ringfence.invocation import MAX_CONVERSATION_USD, MAX_SECONDS, Invocation, Result, Status, new_id
+from ringfence.local import examples
 from ringfence.local.console import Clock
 from ringfence.local.lifecycle import Embedded, find_project, home_of
 from ringfence.runner.assembly import ControlSide
-from ringfence.runner.embedded import Ground, ground, running, seed
+from ringfence.runner.embedded import Ground, ground, running
 from ringfence.runner.summary import Watched, as_dict, show
 from ringfence.runner.task_file import Probe, TaskFile, read
 
@@ -115,7 +116,7 @@ def _asked(found: Ground, path: Path | None, given: Mapping[str, Any]) -> Asked:
     if doubled := [name for name in ("user", "tools", "prompt", "script") if given[name]]:
         raise InputError([Problem("run", name, "stands in the task file too", "leave it out") for name in doubled])
     task = read(path, found.settings.names)
-    if made := seed(found, task.seed):
+    if made := examples.seed(found.home, task.seed):
         click.echo(f"example buckets made: {', '.join(made)}", err=True)
     script = path.parent / task.script if task.script else None
     return _of_file(task, options, script)

@@ -49,16 +49,6 @@ class Ground:
         """The embedded AWS server."""
         return target.endpoint(self.home.kept_ports())
 
-    def operator(self, service: str) -> Any:
-        """A client with the operator's key."""
-        key = operator_key(self.home)
-        return self._client(
-            boto3.session.Session(key.access_key_id, key.secret_access_key, region_name=self.settings.region), service
-        )
-
-    def _client(self, session: boto3.session.Session, service: str) -> Any:
-        return session.client(service, endpoint_url=self.endpoint, config=_CLIENT)
-
     def client_of(self, credential: Credential, service: str) -> Any:
         """A client with a credential that the broker issued."""
         session = boto3.session.Session(
@@ -67,7 +57,7 @@ class Ground:
             credential.session_token,
             region_name=self.settings.region,
         )
-        return self._client(session, service)
+        return session.client(service, endpoint_url=self.endpoint, config=_CLIENT)
 
     def secrets(self) -> tuple[str, ...]:
         """What nothing may show: the operator's key."""
@@ -153,18 +143,4 @@ async def running(
         yield made
 
 
-def seed(found: Ground, buckets: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Puts example objects into the embedded account: bucket → key → text. Returns the buckets that were made now."""
-    s3 = found.operator("s3")
-    there = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
-    made = []
-    for bucket, objects in buckets.items():
-        if bucket not in there:
-            s3.create_bucket(Bucket=bucket)
-            made.append(bucket)
-        for key, text in objects.items():
-            s3.put_object(Bucket=bucket, Key=key, Body=text.encode())
-    return made
-
-
-__all__ = ["Ground", "ground", "parts", "running", "seed", "stands"]
+__all__ = ["Ground", "ground", "parts", "running", "stands"]
