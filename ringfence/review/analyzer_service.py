@@ -1,37 +1,32 @@
 """Serves a pack's policies over the engine's analyzer protocol. Trust zone: operator.
 
 The engine asks about every resource twice, one after the other, so that each call adds to the preview's time
-(docs/decisions). Whatever is unexpected fails the call, and with it the preview. No call may end as UNIMPLEMENTED: that
-the engine takes for "nothing to say". Only the packs load this module: the rest of ringfence runs without Pulumi.
+(docs/decisions). Whatever is unexpected fails the call, and with it the preview; as INTERNAL, never as UNIMPLEMENTED,
+which the engine takes for "nothing to say". Only the packs load this module: the rest of ringfence runs without Pulumi.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import importlib.metadata
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import grpc
 from google.protobuf import empty_pb2
+from google.protobuf.message import Message
 from pulumi.runtime.proto import analyzer_pb2 as protocol
-from pulumi.runtime.proto import analyzer_pb2_grpc, plugin_pb2
+from pulumi.runtime.proto import plugin_pb2
 
 from ringfence.errors import InputError, Problem
 from ringfence.review.analyzer_values import resource_of, stack_of
 from ringfence.review.resource import Resource
+from ringfence.review.rpc_server import INTERNAL, INVALID_ARGUMENT, Handler, RpcError, Server
 
-# A document or a stack may be large; the same limit as the engine's own (400 MiB).
-_MAX_MESSAGE_BYTES = 400 * 1024 * 1024
-# How long calls that have begun may take to end after a cancellation, in seconds.
-_GRACE_S = 1.0
 _LEVELS = {
     protocol.ADVISORY: protocol.ADVISORY,
     protocol.MANDATORY: protocol.MANDATORY,
@@ -40,7 +35,6 @@ _LEVELS = {
     protocol.REMEDIATE: protocol.MANDATORY,
 }
 _SEVERITIES = {"high": protocol.POLICY_SEVERITY_HIGH, "critical": protocol.POLICY_SEVERITY_CRITICAL}
-_EMPTY = protocol.AnalyzeResponse()
 
 Config = Mapping[str, Any]
 
@@ -72,32 +66,44 @@ class Pack:
 def serve(pack: Pack) -> None:
     """Answers the engine until it cancels or ends this process. Prints the port, which is how the engine finds it."""
     stopped = threading.Event()
-    server = grpc.server(
-        ThreadPoolExecutor(max_workers=2), options=[("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
-    )
-    analyzer_pb2_grpc.add_AnalyzerServicer_to_server(Service(pack, stopped), server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    server = Server(Service(pack, stopped).methods())
     server.start()
     # What is loaded by now stays; the collector needn't look through it during the preview.
     gc.freeze()
-    sys.stdout.buffer.write(f"{port}\n".encode())
+    sys.stdout.buffer.write(f"{server.port}\n".encode())
     sys.stdout.buffer.flush()
     # The terminal interrupts the engine and its packs together.
     with contextlib.suppress(KeyboardInterrupt):
         stopped.wait()
-    server.stop(_GRACE_S).wait()
+        # The cancellation itself is answered before this process ends.
+        with server.answering:
+            pass
 
 
-class Service(analyzer_pb2_grpc.AnalyzerServicer):
-    """The analyzer of one pack. stopped: set by Cancel."""
+class Service:
+    """The analyzer of one pack, for one call at a time. stopped: set by Cancel."""
 
     def __init__(self, pack: Pack, stopped: threading.Event):
         self._pack = pack
         self._stopped = stopped
-        # Rules keep what they have read and told.
-        self._lock = threading.Lock()
         self._info = _info(pack)
         self._configured({policy.name: protocol.MANDATORY for policy in pack.policies}, {})
+
+    def methods(self) -> dict[str, Handler]:
+        """Every call of the protocol (pulumi/pulumi, proto/pulumi/analyzer.proto) by its path."""
+        answers: dict[str, Handler] = {
+            "Handshake": lambda body: protocol.AnalyzerHandshakeResponse().SerializeToString(),
+            "GetAnalyzerInfo": lambda body: self._info.SerializeToString(),
+            "GetPluginInfo": lambda body: _plugin_info().SerializeToString(),
+            "ConfigureStack": lambda body: protocol.AnalyzerStackConfigureResponse().SerializeToString(),
+            "Configure": lambda body: self.configure(protocol.ConfigureAnalyzerRequest.FromString(body)),
+            "Cancel": lambda body: self.cancel(),
+            # Nothing is ever remediated, whatever the resource.
+            "Remediate": lambda body: self._not_remediated,
+            "Analyze": lambda body: self.analyze(protocol.AnalyzeRequest.FromString(body)),
+            "AnalyzeStack": lambda body: self.analyze_stack(protocol.AnalyzeStackRequest.FromString(body)),
+        }
+        return {f"/pulumirpc.Analyzer/{name}": _failing_closed(name, answer) for name, answer in answers.items()}
 
     def _configured(self, levels: Mapping[str, int], settings: Mapping[str, Config]) -> None:
         self._levels, self._settings = levels, settings
@@ -109,25 +115,9 @@ class Service(analyzer_pb2_grpc.AnalyzerServicer):
                 for policy in self._active
                 if policy.check and levels[policy.name] == protocol.REMEDIATE
             ]
-        )
+        ).SerializeToString()
 
-    # What the engine asks once.
-
-    def Handshake(self, request: Any, context: grpc.ServicerContext) -> protocol.AnalyzerHandshakeResponse:
-        return protocol.AnalyzerHandshakeResponse()
-
-    def GetAnalyzerInfo(self, request: Any, context: grpc.ServicerContext) -> protocol.AnalyzerInfo:
-        return self._info
-
-    def GetPluginInfo(self, request: Any, context: grpc.ServicerContext) -> plugin_pb2.PluginInfo:
-        return plugin_pb2.PluginInfo(version=importlib.metadata.version("ringfence"))
-
-    def ConfigureStack(
-        self, request: protocol.AnalyzerStackConfigureRequest, context: grpc.ServicerContext
-    ) -> protocol.AnalyzerStackConfigureResponse:
-        return protocol.AnalyzerStackConfigureResponse()
-
-    def Configure(self, request: protocol.ConfigureAnalyzerRequest, context: grpc.ServicerContext) -> empty_pb2.Empty:
+    def configure(self, request: protocol.ConfigureAnalyzerRequest) -> bytes:
         """Takes the user's configuration, which the engine has merged with the defaults. All of it or none."""
         levels = {policy.name: protocol.MANDATORY for policy in self._pack.policies}
         settings: dict[str, Config] = {}
@@ -141,43 +131,23 @@ class Service(analyzer_pb2_grpc.AnalyzerServicer):
                 remedy = f"use one of {', '.join(['all', *policies])}"
                 problems.append(Problem(self._pack.name, name, "is no policy of this pack", remedy))
         if problems:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(InputError(problems)))
-        with self._lock:
-            self._configured(levels, settings)
-        return empty_pb2.Empty()
+            raise RpcError(INVALID_ARGUMENT, str(InputError(problems)))
+        self._configured(levels, settings)
+        return empty_pb2.Empty().SerializeToString()
 
-    def Cancel(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> empty_pb2.Empty:
+    def cancel(self) -> bytes:
+        """Ends the service once this is answered."""
         self._stopped.set()
-        return empty_pb2.Empty()
+        return empty_pb2.Empty().SerializeToString()
 
-    # What it asks about every resource.
-
-    def Remediate(self, request: protocol.AnalyzeRequest, context: grpc.ServicerContext) -> protocol.RemediateResponse:
-        return self._not_remediated
-
-    def Analyze(self, request: protocol.AnalyzeRequest, context: grpc.ServicerContext) -> protocol.AnalyzeResponse:
-        try:
-            with self._lock:
-                return self._analyze(request)
-        except Exception as error:
-            return _fail(context, request.urn, error)
-
-    def AnalyzeStack(
-        self, request: protocol.AnalyzeStackRequest, context: grpc.ServicerContext
-    ) -> protocol.AnalyzeResponse:
-        try:
-            with self._lock:
-                return self._analyze_stack(request)
-        except Exception as error:
-            return _fail(context, "the stack", error)
-
-    def _analyze(self, request: protocol.AnalyzeRequest) -> protocol.AnalyzeResponse:
+    def analyze(self, request: protocol.AnalyzeRequest) -> bytes:
+        """What the rules on single resources say of one."""
         policies = self._by_type.get(request.type)
         if policies is None:
             policies = tuple(policy for policy in self._active if policy.check and policy.looks_at(request.type))
             self._by_type[request.type] = policies
         if not policies:
-            return _EMPTY
+            return b""
         resource = resource_of(request)
         told = [
             self._diagnostic(policy, text, "")
@@ -185,9 +155,10 @@ class Service(analyzer_pb2_grpc.AnalyzerServicer):
             if policy.check
             for text in policy.check(resource, self._settings.get(policy.name, {}))
         ]
-        return protocol.AnalyzeResponse(diagnostics=told) if told else _EMPTY
+        return protocol.AnalyzeResponse(diagnostics=told).SerializeToString()
 
-    def _analyze_stack(self, request: protocol.AnalyzeStackRequest) -> protocol.AnalyzeResponse:
+    def analyze_stack(self, request: protocol.AnalyzeStackRequest) -> bytes:
+        """What the rules on all resources say of a stack."""
         policies = [policy for policy in self._active if policy.check_stack]
         resources = stack_of(request.resources, lambda type_: any(policy.looks_at(type_) for policy in policies))
         return protocol.AnalyzeResponse(
@@ -197,7 +168,7 @@ class Service(analyzer_pb2_grpc.AnalyzerServicer):
                 if policy.check_stack
                 for text, urn in policy.check_stack(resources, self._settings.get(policy.name, {}))
             ]
-        )
+        ).SerializeToString()
 
     def _diagnostic(self, policy: Policy, text: str, urn: str) -> protocol.AnalyzeDiagnostic:
         return protocol.AnalyzeDiagnostic(
@@ -245,11 +216,26 @@ def _settings(policy: Policy, given: protocol.PolicyConfig, problems: list[Probl
     return found
 
 
-def _fail(context: grpc.ServicerContext, what: str, error: Exception) -> Any:
-    """Ends a call, and with it the preview. The error's own words may hold a secret, so only its place is told."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
-    told = (
-        f"{what} can't be checked, so it doesn't pass: {where}. This is a fault of the pack: report it with this line."
-    )
-    context.abort(grpc.StatusCode.INTERNAL, told)
+def _plugin_info() -> Message:
+    import importlib.metadata
+
+    return plugin_pb2.PluginInfo(version=importlib.metadata.version("ringfence"))
+
+
+def _failing_closed(name: str, answer: Handler) -> Handler:
+    """The same call, whose errors fail the preview. An error's own words may hold a secret: only its place is told."""
+
+    def answered(body: bytes) -> bytes:
+        try:
+            return answer(body)
+        except RpcError:
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+            told = (
+                f"{name} can't be answered, so nothing passes: {where}. This is a fault of the pack: report this line."
+            )
+            raise RpcError(INTERNAL, told) from error
+
+    return answered

@@ -44,10 +44,20 @@ def equal_documents(one: Any, other: Any) -> bool:
     spares a decision. A no says nothing."""
     if isinstance(one, Unknown) or isinstance(other, Unknown):
         return False
-    return one == other or _shape(plain_document(one)) == _shape(plain_document(other))
+    return one == other or _shape(one) == _shape(other)
 
 
 def _shape(document: Any) -> Any:
+    return _text_shape(document) if isinstance(document, str) else _mapping_shape(document)
+
+
+# Many roles share a trust policy, and the pack compares each document twice: alone, and as part of the stack.
+@functools.lru_cache(maxsize=4096)
+def _text_shape(text: str) -> Any:
+    return _mapping_shape(plain_document(text))
+
+
+def _mapping_shape(document: Any) -> Any:
     if not isinstance(document, dict):
         return document
     listed = document.get("Statement")

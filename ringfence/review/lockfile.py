@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-import importlib.metadata
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -119,6 +118,8 @@ class Lockfile:
 def catalogue_versions() -> dict[str, str]:
     """Versions of the data that decisions rest on."""
     # Loaded only when a lockfile is written: the pack only reads one, and every preview waits for it.
+    import importlib.metadata
+
     from ringfence.iam import escalation
 
     return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +17,7 @@ from ringfence.review.analyzer_service import Config, Pack, Policy, Service
 from ringfence.review.analyzer_values import resource_of, stack_of
 from ringfence.review.facts import AT_PREVIEW
 from ringfence.review.resource import Resource
+from ringfence.review.rpc_server import Server
 
 SIGNATURE = "4dabf18193072939515e22adb298388d"
 SECRET = "1b47061264138c4ac30d75fd1eb44270"
@@ -88,15 +88,10 @@ def configuration(**policies: tuple[int, dict[str, Any]]) -> protocol.ConfigureA
 
 @contextmanager
 def serving(pack: Pack, stopped: threading.Event) -> Iterator[Any]:
-    server = grpc.server(ThreadPoolExecutor(2))
-    analyzer_pb2_grpc.add_AnalyzerServicer_to_server(Service(pack, stopped), server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    server = Server(Service(pack, stopped).methods())
     server.start()
-    try:
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield analyzer_pb2_grpc.AnalyzerStub(channel)
-    finally:
-        server.stop(None).wait()
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        yield analyzer_pb2_grpc.AnalyzerStub(channel)
 
 
 @pytest.fixture
