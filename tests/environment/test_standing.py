@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from kubernetes import client, config
 
+from components.tool_boundary import boundary_arn
 from ringfence.catalog import load as load_catalog
 from ringfence.local import target
+from ringfence.names import Names
 from tests.environment.conftest import PROJECT, Standing
 
 pytestmark = pytest.mark.engine
@@ -32,10 +34,10 @@ def test_boto3_sees_a_role_for_every_tool_with_the_boundary(standing: Standing):
     arns = standing.engine().outputs()["toolRoleArns"]
     tools = {tool.name for tool in load_catalog(PROJECT / "catalog").tools}
     assert set(arns) == tools
-    for arn in arns.values():
+    for tool, arn in arns.items():
         role = iam.get_role(RoleName=arn.rsplit("/", 1)[1])["Role"]
         assert role["Arn"] == arn
-        assert role["PermissionsBoundary"]["PermissionsBoundaryArn"].endswith("boundary")
+        assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == boundary_arn(Names("ringfence", "local", "123456789012", "us-east-1"), tool)
 
 
 def test_boto3_sees_a_sandbox_subnet_without_a_default_route_beside_one_with(standing: Standing):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import urllib.parse
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from ringfence.redaction import Redactor
+from ringfence.redaction.redactor import spellings
 
 SECRET = 'p/a+s"s wörd\\=xyz'
 SPELLINGS = {
@@ -62,3 +66,35 @@ def test_values_are_masked_at_every_depth_and_keys_too():
         "a [redacted:value]": [{"b": ["[redacted:value]", 1, None, True, 1.5]}],
         "c": ["[redacted:value]"],
     }
+
+
+def test_a_value_that_is_no_longer_in_use_is_no_longer_masked():
+    values = ["first-secret", "other-secret"]
+    redactor = Redactor(lambda: values)
+    assert redactor.text("first-secret other-secret") == "[redacted:value] [redacted:value]"
+    values.remove("first-secret")
+    assert redactor.text("first-secret other-secret") == "first-secret [redacted:value]"
+
+
+def test_a_spelling_of_two_values_stays_masked_until_both_are_gone():
+    values = ["abcdefgh", "hgfedcba"]
+    redactor = Redactor(lambda: values)
+    assert redactor.text("abcdefgh") == "[redacted:value]"
+    values.remove("abcdefgh")
+    # The other's reversal.
+    assert redactor.text("abcdefgh") == "[redacted:value]"
+    values.clear()
+    assert redactor.text("abcdefgh") == "abcdefgh"
+
+
+@hypothesis.given(
+    st.lists(st.text("ab", min_size=8, max_size=12), max_size=6), st.text("abc", max_size=120), st.integers(0, 5)
+)
+def test_what_is_masked_is_the_longest_spelling_at_each_place(values: list[str], text: str, gone: int):
+    """As one expression of all spellings, the longest first, would do it; also after values have come and gone."""
+    redactor = Redactor(lambda: values)
+    redactor.text(text)
+    del values[gone:]
+    forms = sorted({form for value in values for form in spellings(value)}, key=lambda form: (-len(form), form))
+    expected = re.sub("|".join(map(re.escape, forms)), "[redacted:value]", text) if forms else text
+    assert redactor.text(text) == expected
