@@ -63,11 +63,13 @@ def test_a_refused_task_makes_nothing_and_is_recorded(side: Control, what: str, 
 
 
 def test_a_spent_conversation_is_refused_before_anything_is_made(side: Control, cluster, monkeypatch, sandboxes):
-    spend = {"groups": GROUPS, "model": "scripted", "conversation": "c1", "max_usd": Decimal("0.02")}
+    spend = {"groups": GROUPS, "model": "scripted", "conversation": "c1", "max_usd": Decimal("0.05")}
 
     def talk(container) -> int:
-        body = {"model": "scripted", "max_tokens": 100, "messages": [{"role": "user", "content": "x" * 400}]}
-        for _ in range(100):
+        for n in range(20):
+            # Each call is another one: the same again and again opens the breaker.
+            text = f"{n} {'x' * 4_000}"
+            body = {"model": "scripted", "max_tokens": 100, "messages": [{"role": "user", "content": text}]}
             if container.gateway("POST", "/v1/chat/completions", body).status_code == 402:
                 break
         return container.answer("spent")
@@ -75,7 +77,7 @@ def test_a_spent_conversation_is_refused_before_anything_is_made(side: Control, 
     with Kubelet(cluster.configuration, talk), SecureAgentRunner(side.parts) as runner:
         first = runner.execute_agent_task("ann", "spend", [], **spend)
         assert first.status is Status.BUDGET_EXHAUSTED
-        assert Decimal(0) < first.cost_usd <= Decimal("0.02")
+        assert Decimal(0) < first.cost_usd <= Decimal("0.05")
         assert "budget_exhausted" in [refusal.code for refusal in first.refusals]
         Untouched(side, monkeypatch)
         second = runner.execute_agent_task("ann", "more", [], **{**spend, "max_usd": first.cost_usd})
