@@ -52,31 +52,76 @@ def spellings(secret: str) -> frozenset[str]:
     return frozenset(form for form in forms | _base64_forms(raw) if len(form) >= MIN_SECRET_CHARACTERS)
 
 
+class _Exact:
+    """Exact values, found by the first characters of their spellings: adding one costs the same however many there are,
+    and so does looking for them."""
+
+    def __init__(self) -> None:
+        self._spellings: dict[str, frozenset[str]] = {}
+        # First characters → spellings that begin so, the longest first, so that no rest of a longer one stays.
+        self._begin: dict[str, tuple[str, ...]] = {}
+
+    def keep(self, secrets: frozenset[str]) -> None:
+        """Makes these the values that are looked for."""
+        if secrets == self._spellings.keys():
+            return
+        for secret in secrets - self._spellings.keys():
+            self._spellings[secret] = forms = spellings(secret)
+            for form in forms:
+                self._change(form, add=True)
+        for secret in self._spellings.keys() - secrets:
+            gone = self._spellings.pop(secret)
+            for form in gone:
+                self._change(form, add=False)
+
+    def _change(self, form: str, *, add: bool) -> None:
+        start = form[:MIN_SECRET_CHARACTERS]
+        # A spelling that two values share is listed twice, and leaves with the second.
+        forms = list(self._begin.get(start, ()))
+        if add:
+            forms.append(form)
+        else:
+            forms.remove(form)
+        if forms:
+            self._begin[start] = tuple(sorted(forms, key=lambda one: (-len(one), one)))
+        else:
+            del self._begin[start]
+
+    def mask(self, text: str) -> str:
+        """`text` with every spelling masked; the longest at each place, from left to right."""
+        begin = self._begin
+        if not begin:
+            return text
+        parts: list[str] = []
+        done = index = 0
+        last = len(text) - MIN_SECRET_CHARACTERS
+        while index <= last:
+            forms = begin.get(text[index : index + MIN_SECRET_CHARACTERS])
+            found = next((form for form in forms if text.startswith(form, index)), None) if forms else None
+            if found is None:
+                index += 1
+                continue
+            parts += [text[done:index], _EXACT]
+            done = index = index + len(found)
+        return "".join([*parts, text[done:]]) if parts else text
+
+
 class Redactor:
     """Masks text. `secrets` gives the exact values in use at the time of each call; values under 8 characters are left
     to the patterns. May be used from many threads."""
 
     def __init__(self, secrets: Callable[[], Iterable[str]] = tuple):
         self._secrets = secrets
-        self._known: frozenset[str] = frozenset()
-        self._exact: re.Pattern[str] | None = None
+        self._exact = _Exact()
         self._lock = threading.Lock()
-
-    def _expression(self) -> re.Pattern[str] | None:
-        now = frozenset(value for value in self._secrets() if len(value) >= MIN_SECRET_CHARACTERS)
-        with self._lock:
-            if now != self._known:
-                forms = {form for value in now for form in spellings(value)}
-                # The longest first, so that no rest of a longer spelling stays.
-                ordered = sorted(forms, key=lambda form: (-len(form), form))
-                self._exact = re.compile("|".join(map(re.escape, ordered))) if ordered else None
-                self._known = now
-            return self._exact
 
     def text(self, text: str) -> str:
         """`text` without secrets."""
-        if exact := self._expression():
-            text = exact.sub(_EXACT, text)
+        now = frozenset(value for value in self._secrets() if len(value) >= MIN_SECRET_CHARACTERS)
+        # Also around the masking: what another thread knows to be gone may be in this one's text.
+        with self._lock:
+            self._exact.keep(now)
+            text = self._exact.mask(text)
         for pattern, mask in _PATTERNS:
             text = pattern.sub(mask, text)
         return text

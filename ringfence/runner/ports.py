@@ -46,7 +46,14 @@ class SandboxEvent(Protocol):
 class Gateway(Protocol):
     """The model gateway's control side: sessions, money, assignments, results."""
 
-    def open(self, invocation: Invocation, assignment: Mapping[str, Any] | None, *, max_usd: Decimal) -> str: ...
+    def open(
+        self,
+        invocation: Invocation,
+        assignment: Mapping[str, Any] | None,
+        *,
+        max_usd: Decimal,
+        models: Sequence[str],
+    ) -> str: ...
 
     def warm(self, invocation_id: str, expires: datetime) -> str: ...
 
