@@ -250,7 +250,15 @@ class SecureAgentRunner:
         invocation = self._invocation(ticket)
         for refusal in refusals:
             await self._lifecycle.refuse(invocation, refusal, ticket.request.source)
-        work = Work(invocation, (), Fit(0, 0), Decimal(0), self._parts.owners.id, watch=ticket.request.report)
+        work = Work(
+            invocation,
+            (),
+            Fit(0, 0),
+            Decimal(0),
+            self._parts.owners.id,
+            watch=ticket.request.report,
+            redactor=self._lifecycle.redactor,
+        )
         work.refusals = refusals
         return await self._ended(work, Status.REFUSED, "; ".join(item.detail for item in refusals), began)
 
@@ -272,15 +280,19 @@ class SecureAgentRunner:
             watch=request.report,
             scopes=request.scopes,
             warm=unit is not None,
-            broker_secrets=self._parts.broker.secrets,
+            redactor=self._lifecycle.redactor,
         )
         if unit:
-            work.secrets.add(unit.token)
+            work.secrets |= {unit.token}
         return work
 
     async def _perform(self, ticket: _Ticket, decision: Decision, fit: Fit, began: float) -> Result:
         """Does the steps within the wall clock, then undoes them, whatever happened. Only the steps can be cancelled."""
         work = await self._work(ticket, decision, fit)
+        with self._lifecycle.masking(work):
+            return await self._carry_out(ticket, work, began)
+
+    async def _carry_out(self, ticket: _Ticket, work: Work, began: float) -> Result:
         remaining = (work.invocation.deadline - datetime.now(UTC)).total_seconds()
         forward = asyncio.create_task(self._lifecycle.forward(work))
         ticket.forward = forward
@@ -292,8 +304,8 @@ class SecureAgentRunner:
             forward.cancel()
             await asyncio.wait({forward})
         error = None if forward.cancelled() else forward.exception()
-        answer = _redacted(work)
         await self._lifecycle.back(work)
+        answer = await in_thread(_redacted, work)
         status, text = _outcome(work, error, timed_out, ticket.cancelled)
         if status is Status.REFUSED:
             await self._lifecycle.refuse(work.invocation, work.refusals[-1], work.source)
@@ -343,7 +355,7 @@ class SecureAgentRunner:
 
 
 def _redacted(work: Work) -> str:
-    """The sandbox's output without secrets, while the broker still knows them."""
+    """The sandbox's output without secrets, which the broker knows for a while after their end."""
     return work.redactor.text(work.answer.output) if work.answer else ""
 
 

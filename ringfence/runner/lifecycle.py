@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -19,6 +19,7 @@ from typing import Any
 
 from ringfence.catalog.model import Tool
 from ringfence.catalog.runtime import runtime_tools
+from ringfence.gateway.tool_models import tool_models
 from ringfence.invocation import Invocation, Refusal, Status, Usage
 from ringfence.redaction import Redactor
 from ringfence.runner import executor as names
@@ -48,8 +49,8 @@ class Work:
     watch: Watch | None = None
     scopes: Mapping[str, Any] = field(default_factory=dict)
     warm: bool = False
-    broker_secrets: Callable[[], Any] = tuple
-    secrets: set[str] = field(default_factory=set, repr=False)
+    redactor: Redactor = field(default_factory=Redactor, repr=False)
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
     credentials: dict[str, bytes] = field(default_factory=dict, repr=False)
     token: str = field(default="", repr=False)
     begun: list[Step] = field(default_factory=list)
@@ -60,10 +61,6 @@ class Work:
     refusals: list[Refusal] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     cost_usd: Decimal = Decimal(0)
-    redactor: Redactor = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.redactor = Redactor(lambda: {*self.secrets, *self.broker_secrets()})
 
     @property
     def id(self) -> str:
@@ -99,6 +96,23 @@ class Lifecycle:
 
     def __init__(self, parts: Collaborators):
         self.parts = parts
+        self._under_way: dict[str, Work] = {}
+        # One for all invocations: what one sandbox was given is masked in another's words too.
+        self.redactor = Redactor(self._secrets)
+
+    def _secrets(self) -> frozenset[str]:
+        """Exact values that nobody may see: what the broker handed out lately, and the tokens of sandboxes under way."""
+        own = (work.secrets for work in list(self._under_way.values()))
+        return frozenset(self.parts.broker.secrets()).union(*own)
+
+    @contextlib.contextmanager
+    def masking(self, work: Work) -> Iterator[None]:
+        """While it is open, the invocation's secrets are masked wherever this runner shows anything."""
+        self._under_way[work.id] = work
+        try:
+            yield
+        finally:
+            del self._under_way[work.id]
 
     async def forward(self, work: Work) -> None:
         """Every step in order. Raises what the first failing one raises."""
@@ -142,10 +156,11 @@ class Lifecycle:
 
     async def _open(self, work: Work) -> None:
         # A warm sandbox has its token already; the gateway keeps only its hash and gives none again.
-        token = await in_thread(self.parts.gateway.open, work.invocation, None, max_usd=work.max_usd)
+        models = tool_models(work.tools)
+        token = await in_thread(self.parts.gateway.open, work.invocation, None, max_usd=work.max_usd, models=models)
         if token:
             work.token = token
-            work.secrets.add(token)
+            work.secrets |= {token}
 
     async def _close(self, work: Work) -> None:
         gateway = self.parts.gateway
