@@ -42,8 +42,9 @@ Config = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Policy:
     """One policy. looks_at: whether it reads resources of a type; check: the violations of one resource; check_stack:
-    those of all resources, each with its resource's URN or an empty text (exactly one of the two); settings: what
-    `--policy-pack-config` may set besides `enforcementLevel`, all of them texts, with descriptions."""
+    those of all resources, each with its resource's URN or an empty text (exactly one of the two); prepare: reads ahead
+    what the checks will read; settings: what `--policy-pack-config` may set besides `enforcementLevel`, all of them texts,
+    with descriptions."""
 
     name: str
     description: str
@@ -51,6 +52,7 @@ class Policy:
     looks_at: Callable[[str], bool]
     check: Callable[[Resource, Config], Iterable[str]] | None = None
     check_stack: Callable[[list[Resource], Config], Iterable[tuple[str, str]]] | None = None
+    prepare: Callable[[Config], object] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     remediation_steps: str = ""
 
@@ -86,6 +88,8 @@ class Service:
     def __init__(self, pack: Pack, stopped: threading.Event):
         self._pack = pack
         self._stopped = stopped
+        # Against the preparation, which goes on beside the start of the program.
+        self._lock = threading.Lock()
         self._info = _info(pack)
         self._configured({policy.name: protocol.MANDATORY for policy in pack.policies}, {})
 
@@ -132,8 +136,17 @@ class Service:
                 problems.append(Problem(self._pack.name, name, "is no policy of this pack", remedy))
         if problems:
             raise RpcError(INVALID_ARGUMENT, str(InputError(problems)))
-        self._configured(levels, settings)
+        with self._lock:
+            self._configured(levels, settings)
+        threading.Thread(target=self._prepare, daemon=True).start()
         return empty_pb2.Empty().SerializeToString()
+
+    def _prepare(self) -> None:
+        """Reads ahead while the engine starts the program. What fails here fails again, and counts, in a check."""
+        with self._lock, contextlib.suppress(Exception):
+            for policy in self._active:
+                if policy.prepare:
+                    policy.prepare(self._settings.get(policy.name, {}))
 
     def cancel(self) -> bytes:
         """Ends the service once this is answered."""
@@ -149,26 +162,27 @@ class Service:
         if not policies:
             return b""
         resource = resource_of(request)
-        told = [
-            self._diagnostic(policy, text, "")
-            for policy in policies
-            if policy.check
-            for text in policy.check(resource, self._settings.get(policy.name, {}))
-        ]
+        with self._lock:
+            told = [
+                self._diagnostic(policy, text, "")
+                for policy in policies
+                if policy.check
+                for text in policy.check(resource, self._settings.get(policy.name, {}))
+            ]
         return protocol.AnalyzeResponse(diagnostics=told).SerializeToString()
 
     def analyze_stack(self, request: protocol.AnalyzeStackRequest) -> bytes:
         """What the rules on all resources say of a stack."""
         policies = [policy for policy in self._active if policy.check_stack]
         resources = stack_of(request.resources, lambda type_: any(policy.looks_at(type_) for policy in policies))
-        return protocol.AnalyzeResponse(
-            diagnostics=[
+        with self._lock:
+            told = [
                 self._diagnostic(policy, text, urn)
                 for policy in policies
                 if policy.check_stack
                 for text, urn in policy.check_stack(resources, self._settings.get(policy.name, {}))
             ]
-        ).SerializeToString()
+        return protocol.AnalyzeResponse(diagnostics=told).SerializeToString()
 
     def _diagnostic(self, policy: Policy, text: str, urn: str) -> protocol.AnalyzeDiagnostic:
         return protocol.AnalyzeDiagnostic(

@@ -11,7 +11,7 @@ from ringfence.errors import InputError
 from ringfence.iam.document import parse
 from ringfence.iam.model import Document, Kind, Permissions, PrincipalEntry, Statement
 from ringfence.review import aws_managed
-from ringfence.review.facts import Fact, Slot, Surface, Unknown, plain_document
+from ringfence.review.facts import Fact, Slot, Surface, Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,19 @@ def _shape(document: Any) -> Any:
 # Many roles share a trust policy, and the pack compares each document twice: alone, and as part of the stack.
 @functools.lru_cache(maxsize=4096)
 def _text_shape(text: str) -> Any:
-    return _mapping_shape(plain_document(text))
+    try:
+        return _mapping_shape(json.loads(text, object_pairs_hook=unique_keys))
+    except (ValueError, RecursionError):
+        # Equal to no document: parsing proper says what is wrong.
+        return text
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, for `json.loads`. Raises ValueError for a key that stands twice: who reads it takes either one."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return made
 
 
 def _mapping_shape(document: Any) -> Any:

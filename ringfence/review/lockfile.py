@@ -21,7 +21,7 @@ from ringfence.iam.document import to_mapping
 from ringfence.iam.model import Kind
 from ringfence.names import Names
 from ringfence.review.changes import place_text
-from ringfence.review.documents import Unreadable, parsed
+from ringfence.review.documents import Unreadable, parsed, unique_keys
 from ringfence.review.facts import DOCUMENT_SLOTS, Fact, Slot, Surface
 
 SCHEMA_VERSION = 1
@@ -153,7 +153,7 @@ def parse(text: str, path: Path) -> Lockfile:
     """The lockfile in `text`. Raises InputError with every problem."""
     where = str(path)
     try:
-        data = json.loads(text, object_pairs_hook=_unique)
+        data = json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise InputError([Problem(where, "", f"is not valid JSON: {error}", "restore it and update again")]) from error
     reader = _Reader(where)
@@ -241,13 +241,6 @@ class _Reader:
             else:
                 kept[slot] = value
         return kept
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return made
 
 
 def _lines(text: str, subjects: Iterable[str]) -> dict[str, int]:

@@ -7,9 +7,10 @@ its policy, a policy attached to a role that another resource declares) is decid
 from __future__ import annotations
 
 import datetime
+import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ringfence.errors import RingfenceError
 from ringfence.review import lockfile, wording
 from ringfence.review.changes import Change
 from ringfence.review.compare import compare
+from ringfence.review.documents import equal_documents
 from ringfence.review.extract import facts_of, facts_of_all
 from ringfence.review.extract_iam import UNNAMED
 from ringfence.review.facts import DOCUMENT_SLOTS, Fact, Slot, Surface
@@ -52,6 +54,12 @@ class CreepRules:
             self._baselines[lock, excuse] = self._read(lock, excuse)
         return self._baselines[lock, excuse]
 
+    def prepare(self, config: Mapping[str, Any]) -> None:
+        """Reads the baseline ahead, and what comparing with it takes."""
+        for fact in self.baseline(config).surface.facts.values():
+            if fact.slot in DOCUMENT_SLOTS:
+                equal_documents(fact.value, "")
+
     def _read(self, lock: str, excuse: str) -> Baseline:
         folder = self.folder / lockfile.DEFAULT_PATH.parent
         path = self.folder / lock if lock else lockfile.path_for(self.stack, folder)
@@ -59,7 +67,7 @@ class CreepRules:
         problems: list[str] = []
         surface, expired = Surface(str(path)), ()
         try:
-            surface = lockfile.read(path).surface
+            surface = _as_texts(lockfile.read(path).surface)
             if excuse_path.exists():
                 # Loaded only when needed: most programs have no exceptions, and every preview waits for this.
                 from ringfence.review import exceptions
@@ -79,6 +87,9 @@ class CreepRules:
         held = self.baseline(config)
         if held.problem:
             return [_no_baseline(held.problem)]
+        # Most resources say just what was approved, and the preview waits for each.
+        if all(_as_approved(fact, held.surface) for fact in stated):
+            return []
         facts = [fact for fact in stated if not _deferred(fact, held.surface)]
         subjects = {fact.subject for fact in facts} | _holders(facts, held.surface)
         # Only what matters here: an environment has thousands of facts, and this runs once for each of its resources.
@@ -103,6 +114,25 @@ class CreepRules:
     def check_exceptions(self, config: Mapping[str, Any]) -> list[str]:
         """Exceptions that have run out."""
         return list(self.baseline(config).expired)
+
+
+def _as_texts(approved: Surface) -> Surface:
+    """The same with documents as texts: what a text says is worked out once, however often it is compared."""
+    return approved.with_facts(
+        replace(fact, value=json.dumps(fact.value))
+        for fact in approved.facts.values()
+        if fact.slot in DOCUMENT_SLOTS and isinstance(fact.value, dict)
+    )
+
+
+def _as_approved(fact: Fact, approved: Surface) -> bool:
+    """Whether a fact is approved as it stands, so that there is nothing to decide. An unknown one never is."""
+    held = approved.facts.get(fact.place)
+    if held is None:
+        return fact.slot is Slot.BOUNDARY and fact.value is None
+    if fact.slot in DOCUMENT_SLOTS:
+        return equal_documents(fact.value, held.value)
+    return fact.unknown is None and bool(fact.value == held.value)
 
 
 def _deferred(fact: Fact, approved: Surface) -> bool:

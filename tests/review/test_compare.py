@@ -9,7 +9,7 @@ import pytest
 
 from ringfence.review.changes import ChangeKind
 from ringfence.review.compare import compare
-from ringfence.review.facts import AT_PREVIEW, Fact, Slot
+from ringfence.review.facts import AT_PREVIEW, Fact, Slot, Surface
 
 READ = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::b/*"}
 
@@ -162,3 +162,21 @@ def test_a_policy_added_to_another_programs_role_is_held_to_that_roles_limits(ki
     assert compare(before, kit.surface(outside), ["role/x"]) == ()
     (change,) = compare(before, kit.surface(inside), ["role/x"])
     assert change.kind is ChangeKind.WIDENED
+
+
+@pytest.mark.parametrize("slot", [Slot.INLINE, Slot.TRUST, Slot.DOCUMENT, Slot.RESOURCE_POLICY])
+def test_a_document_that_gives_a_key_twice_is_never_the_approved_one(slot: Slot) -> None:
+    principal = {"Principal": {"AWS": "arn:aws:iam::123456789012:root"}} if slot in (Slot.TRUST, Slot.RESOURCE_POLICY) else {}
+    action = "sts:AssumeRole" if slot is Slot.TRUST else "s3:GetObject"
+    resource = {} if slot is Slot.TRUST else {"Resource": "arn:aws:s3:::b/*"}
+    statement = json.dumps({"Effect": "Allow", "Action": action, **resource, **principal})
+    approved = f'{{"Version": "2012-10-17", "Statement": [{statement}]}}'
+    twice = f'{{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow"}}], "Statement": [{statement}]}}'
+    place = ("role/x" if slot in (Slot.INLINE, Slot.TRUST) else "thing/x", slot, "")
+    baseline = Surface.of("approved", [Fact(*place, approved)])
+    assert compare(baseline, Surface.of("program", [Fact(*place, approved)])) == ()
+    (change,) = compare(baseline, Surface.of("program", [Fact(*place, twice)]))
+    assert change.kind is ChangeKind.UNREVIEWABLE
+    deep = '{"Statement":' * 50_000
+    (change,) = compare(baseline, Surface.of("program", [Fact(*place, deep)]))
+    assert change.kind is ChangeKind.UNREVIEWABLE
