@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import dataclasses
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -182,23 +181,6 @@ def test_a_configuration_with_a_fault_is_refused_whole(stub: Any, wrong: Any, to
     assert levels(stub.AnalyzeStack(protocol.AnalyzeStackRequest(resources=[in_stack("a", "aws:x:Y", {})]))) == [
         protocol.MANDATORY
     ]
-
-
-def test_a_preparation_that_breaks_leaves_the_checks_as_they_are(stopped: threading.Event) -> None:
-    seen: list[Config] = []
-    prepared = threading.Event()
-
-    def prepare(config: Config) -> None:
-        seen.append(config)
-        prepared.set()
-        raise RuntimeError("hunter2")
-
-    pack = Pack("trial", tuple(dataclasses.replace(policy, prepare=prepare) for policy in PACK.policies))
-    with serving(pack, stopped) as stub:
-        stub.Configure(configuration(each=(protocol.MANDATORY, {"lockfile": "x"})))
-        assert prepared.wait(10)
-        assert levels(stub.Analyze(request())) == [protocol.MANDATORY]
-    assert seen == [{"lockfile": "x"}]
 
 
 def test_a_preparation_that_breaks_leaves_the_checks_as_they_are(stopped: threading.Event) -> None:
