@@ -149,7 +149,7 @@ class Ledger:
                     (conversation, user, cap, at),
                 )
             else:
-                _admit(conversation, user, row)
+                _admit(conversation, user, (row[0], min(row[1], cap), row[2]))
                 db.execute("UPDATE conversations SET cap = min(cap, ?) WHERE id = ?", (cap, conversation))
             if db.execute("SELECT 1 FROM invocations WHERE id = ?", (invocation,)).fetchone():
                 raise LedgerError(f"invocation {invocation} was opened before; each runs once")

@@ -142,14 +142,14 @@ def test_a_waiting_sandbox_whose_process_died_is_not_handed_out(side: Control, c
         assert f"sandbox-{result.invocation_id}" != dead
 
 
-def test_binding_refuses_a_sandbox_that_has_ended(side: Control, cluster):
+def test_binding_refuses_a_sandbox_that_has_ended(side: Control, cluster, sandboxes):
     """The last look, in case the end was not noticed before: on its own, without the pool's watch."""
     executor = side.parts.executor
 
     async def main(kubelet: Kubelet) -> None:
         pool = WarmPool(side.parts, 1)
         pool._begin()
-        while not pool.waiting:
+        while not (pool.waiting and kubelet.started):
             await asyncio.sleep(0.05)
         unit = await pool.take(FIT)
         core = client.CoreV1Api(client.ApiClient(cluster.configuration))
