@@ -153,7 +153,7 @@ async def control_side(plan: Plan, report: Report) -> AsyncIterator[ControlSide]
     with _base(plan) as base:
         async with serving(base.gateway, plan.host, plan.port) as address:
             parts = _parts(plan, base, address)
-            await _clean(parts, base.broker, base.trail, report)
+            await _clean(parts, report)
             pool = WarmPool(parts, plan.warm) if plan.warm else None
             runner = SecureAgentRunner(parts, RunnerLimits(max_concurrent=plan.max_concurrent), pool)
             try:
@@ -176,12 +176,7 @@ async def control_side(plan: Plan, report: Report) -> AsyncIterator[ControlSide]
                 await in_thread(base.gateway.stop)
 
 
-async def _clean(parts: Collaborators, broker: Broker, trail: Trail, report: Report) -> None:
+async def _clean(parts: Collaborators, report: Report) -> None:
     """Takes away what killed runners left."""
     for item in await reap(parts):
         report(f"reaped {item.invocation_id}: {item.why}{''.join(f'; {text}' for text in item.failures)}")
-        outcome = "failure" if item.failures else "success"
-        await in_thread(
-            trail.record, "unit.reaped", None, resource=item.invocation_id, detail=item.why, outcome=outcome
-        )
-    await in_thread(broker.prune)
