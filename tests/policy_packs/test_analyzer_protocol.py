@@ -183,6 +183,7 @@ def test_a_configuration_with_a_fault_is_refused_whole(stub: Any, wrong: Any, to
     ]
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_preparation_that_breaks_leaves_the_checks_as_they_are(stopped: threading.Event) -> None:
     seen: list[Config] = []
     prepared = threading.Event()

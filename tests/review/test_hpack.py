@@ -74,7 +74,8 @@ def test_a_table_made_smaller_forgets() -> None:
         b"\x80",  # no entry 0
         b"\x82\x20",  # a size change after a field
         b"\x3f\xe2\x1f",  # a size above 4096
-        b"\x00\x05ab",  # a string cut short
+        b"\x00\x05ab",  # a name cut short
+        b"\x00\x01a\x05ab",  # a value cut short
         b"\x40",  # nothing after the first byte
         b"\xff\xff\xff\xff\xff\xff\x01",  # an integer without end
         b"\x00\x01a\x81\x00",  # padding that isn't the end mark's

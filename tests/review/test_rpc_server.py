@@ -151,6 +151,21 @@ def test_a_call_given_up_is_not_answered(server: Server) -> None:
     assert b"hi" not in received
 
 
+def test_a_call_given_up_while_another_is_answered_is_not_answered(server: Server) -> None:
+    narrow = frame(4, 0, 0, struct.pack(">HI", 4, 3))
+    second = frame(1, 0x4, 3, ECHO) + frame(0, 0x1, 3, b"\0\0\0\0\x02yo")
+    third = frame(1, 0x4, 5, ECHO) + frame(0, 0x1, 5, b"\0\0\0\0\x02so")
+    widened = frame(8, 0, 1, struct.pack(">I", 100)) + frame(8, 0, 5, struct.pack(">I", 100))
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        client.sendall(PREFACE + narrow + HEADERS + frame(0, 0x1, 1, MESSAGE) + second + third)
+        client.sendall(frame(3, 0, 3, b"\0\0\0\x08") + widened)
+        received = b""
+        while received.count(b"grpc-status") < 2:
+            received += client.recv(65536)
+        assert frame(0, 0, 5, b"\0\0\0") in received
+        assert struct.pack(">BBI", 1, 0x4, 3) not in received  # no headers of an answer to the second
+
+
 @pytest.mark.parametrize(
     "parts",
     [
