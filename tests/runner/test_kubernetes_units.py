@@ -16,6 +16,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from ringfence.invocation import Status, new_id
+from ringfence.runner import kubernetes_executor
 from ringfence.runner.agent import SecureAgentRunner
 from ringfence.runner.executor import CREDENTIALS_FOLDER, ExecutorError, Unit
 from ringfence.runner.progress import Progress, State
@@ -283,6 +284,32 @@ def test_removing_twice_and_removing_nothing_are_fine(side: Control, sandboxes):
         await executor.remove(unit.invocation_id)
         await executor.remove(new_id())
         assert (await executor.wait(unit.invocation_id)).reason == "Deleted"
+
+    asyncio.run(main())
+    assert sandboxes() == []
+
+
+def test_a_namespace_that_does_not_go_is_an_error(side: Control, cluster, monkeypatch, sandboxes):
+    core = client.CoreV1Api(client.ApiClient(cluster.configuration))
+    monkeypatch.setattr(kubernetes_executor, "REMOVE_SECONDS", 3.0)
+
+    async def main() -> None:
+        executor = side.parts.executor
+        unit = Unit(new_id(), "owner", datetime.now(UTC) + timedelta(seconds=60), (), environment={"A": "b"})
+        await executor.start(unit, lambda _: None)
+        namespace = f"sandbox-{unit.invocation_id}"
+        core.create_namespaced_config_map(
+            namespace, {"metadata": {"name": "held", "finalizers": ["ringfence.dev/test"]}}
+        )
+        try:
+            with pytest.raises(ExecutorError, match=f"namespace {namespace} is still there"):
+                await executor.remove(unit.invocation_id)
+            # The process and what it could use are gone all the same.
+            assert core.list_namespaced_pod(namespace).items == []
+            assert [item.metadata.name for item in core.list_namespaced_secret(namespace).items] == []
+        finally:
+            core.patch_namespaced_config_map("held", namespace, {"metadata": {"finalizers": None}})
+        await executor.remove(unit.invocation_id)
 
     asyncio.run(main())
     assert sandboxes() == []
