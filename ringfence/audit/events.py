@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import re
@@ -94,6 +95,27 @@ def bounded(value: Any, depth: int = 0) -> Any:
     return bounded(str(value), depth)
 
 
+@functools.cache
+def _own_version() -> str:
+    return version("ringfence")
+
+
+def _classified(kind: Kind) -> dict[str, Any]:
+    """OCSF's place for a kind: category, class, activity and severity."""
+    category = kind.class_uid // 1000
+    return {
+        "category_uid": category,
+        "category_name": _CATEGORIES[category],
+        "class_uid": kind.class_uid,
+        "class_name": _CLASSES[kind.class_uid],
+        "activity_id": kind.activity_id,
+        "activity_name": kind.activity_name,
+        "type_uid": kind.class_uid * 100 + kind.activity_id,
+        "severity_id": kind.severity_id,
+        "severity": _SEVERITIES[kind.severity_id],
+    }
+
+
 def event(
     name: str, uid: str, now: datetime, invocation: Invocation | None, fields: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -112,17 +134,8 @@ def event(
     actor: dict[str, Any] = {"user": {"name": user, "type": "User"}}
     if groups := rest.pop("groups", ()):
         actor["user"]["groups"] = [{"name": str(group)} for group in groups]
-    category = kind.class_uid // 1000
     made: dict[str, Any] = {
-        "category_uid": category,
-        "category_name": _CATEGORIES[category],
-        "class_uid": kind.class_uid,
-        "class_name": _CLASSES[kind.class_uid],
-        "activity_id": kind.activity_id,
-        "activity_name": kind.activity_name,
-        "type_uid": kind.class_uid * 100 + kind.activity_id,
-        "severity_id": kind.severity_id,
-        "severity": _SEVERITIES[kind.severity_id],
+        **_classified(kind),
         "status_id": status_id,
         "status": status,
         "time": int(now.timestamp() * 1000),
@@ -130,7 +143,7 @@ def event(
             "version": OCSF_VERSION,
             "uid": uid,
             "event_code": name,
-            "product": {"name": "Ringfence", "vendor_name": "Ringfence", "version": version("ringfence")},
+            "product": {"name": "Ringfence", "vendor_name": "Ringfence", "version": _own_version()},
             "profiles": ["ai_operation", "record_integrity"],
         },
         "actor": actor,
@@ -146,7 +159,7 @@ def event(
         made["resources"] = named
     if kind.class_uid == 3003:
         made["user"] = actor["user"]
-    if category == 2:
+    if made["category_uid"] == 2:
         made["finding_info"] = {
             "uid": uid,
             "title": made.get("message", name),

@@ -313,6 +313,8 @@ class SecureAgentRunner:
 
     async def _ended(self, work: Work, status: Status, error: str, began: float, output: str = "") -> Result:
         """Records the end, forgets the invocation and tells the caller."""
+        if work.unrecorded:
+            status, error = Status.FAILED, "; ".join(filter(None, (error, work.unrecorded)))
         if work.failures:
             status = Status.FAILED
             error = "; ".join([*([error] if error else []), f"clean-up failed: {'; '.join(work.failures)}"])

@@ -59,6 +59,8 @@ class Work:
     answer: SandboxResult | None = None
     stopped: Status | None = None
     refusals: list[Refusal] = field(default_factory=list)
+    reported: int = 0
+    unrecorded: str = ""
     usage: Usage = field(default_factory=Usage)
     cost_usd: Decimal = Decimal(0)
 
@@ -226,17 +228,23 @@ class Lifecycle:
             await asyncio.gather(ended, answered, events, return_exceptions=True)
 
     async def _events(self, work: Work) -> None:
-        """Passes on what the sandbox says of itself. Losing it loses nothing that is relied on."""
-        recorded = 0
+        """Passes on what the sandbox says of itself. Losing its stream loses nothing that is relied on; a refusal that
+        arrived and can't be recorded is a failure of the task."""
         with contextlib.suppress(Exception):
             async for event in self.parts.gateway.events(work.id):
                 text = json.dumps(dict(event.data), default=str, ensure_ascii=False)
                 work.tell("sandbox", State.EVENT, f"{event.type} {text}")
-                if event.type == "refusal" and recorded < MAX_REPORTED_REFUSALS:
-                    recorded += 1
-                    await self.refuse(
-                        work.invocation, _reported(event.data, work.redactor), work.source, "tool.refused"
-                    )
+                if event.type == "refusal":
+                    await self._reported_refusal(work, event.data)
+
+    async def _reported_refusal(self, work: Work, data: Mapping[str, Any]) -> None:
+        if work.reported >= MAX_REPORTED_REFUSALS:
+            return
+        work.reported += 1
+        try:
+            await self.refuse(work.invocation, _reported(data, work.redactor), work.source, "tool.refused")
+        except Exception as error:
+            work.unrecorded = f"a refusal could not be recorded: {str(error) or type(error).__name__}"
 
     async def refuse(self, invocation: Invocation, refusal: Refusal, source: str, kind: str = "access.refused") -> None:
         """Records a refused attempt. Raises when it can't be recorded."""

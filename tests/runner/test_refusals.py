@@ -86,6 +86,29 @@ def test_a_spent_conversation_is_refused_before_anything_is_made(side: Control, 
     assert sandboxes() == []
 
 
+def _refused_inside(container) -> int:
+    event = {"type": "refusal", "code": "argument_not_allowed", "tool": "web-fetch", "detail": "another domain"}
+    assert container.gateway("POST", "/v1/events", event).status_code == 202
+    return container.answer("done")
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_refusal_inside_that_can_not_be_recorded_fails_the_task(side: Control, cluster, monkeypatch, broken: bool):
+    record = side.parts.refusals.record
+
+    def unwritable(*args: object, kind: str, **fields: object) -> object:
+        if broken and kind == "tool.refused":
+            raise OSError("disk full")
+        return record(*args, kind=kind, **fields)
+
+    monkeypatch.setattr(side.parts.refusals, "record", unwritable)
+    with Kubelet(cluster.configuration, _refused_inside), SecureAgentRunner(side.parts) as runner:
+        result = runner.execute_agent_task("ann", "hello", [], groups=GROUPS, model="scripted")
+    assert len(side.records("tool.refused")) == (0 if broken else 1)
+    assert result.status is (Status.FAILED if broken else Status.SUCCEEDED)
+    assert ("a refusal could not be recorded: disk full" in result.error) == broken
+
+
 def test_a_tool_that_needs_more_than_a_sandbox_has_is_refused(side: Control, monkeypatch, sandboxes):
     tool = side.parts.access("ann", GROUPS, ["web-fetch"]).allowed[0]
     large = tool.model_copy(update={"limits": tool.limits.model_copy(update={"memory_mib": 4096})})
