@@ -30,8 +30,6 @@ import httpx
 from botocore.config import Config
 
 from bench.report import machine, write_section
-from components.broker_access import work_document
-from components.tool_boundary import boundary_document
 from ringfence import access
 from ringfence.audit import Refusals, Trail
 from ringfence.broker import Broker, SqliteLedger
@@ -41,7 +39,7 @@ from ringfence.gateway import Gateway
 from ringfence.gateway.scripted import Scripted
 from ringfence.gateway.scripted import load as load_script
 from ringfence.gateway.serving import serving
-from ringfence.iam.tool_documents import broker_role_name, tool_documents
+from ringfence.iam.tool_documents import broker_role_name
 from ringfence.invocation import Result, Status
 from ringfence.local import operator_key
 from ringfence.names import Names
@@ -51,6 +49,7 @@ from ringfence.runner.executor import Exit, Fit, Leftover, Report, Unit
 from ringfence.runner.journal import SqliteJournal
 from ringfence.runner.owners import ProcessOwners
 from ringfence.runner.ports import Collaborators
+from tests.aws_roles import make_roles
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = Names("ringfence", "bench", "123456789012", "us-east-1")
@@ -191,7 +190,7 @@ def embedded_aws(folder: Path, catalog: Catalog) -> Iterator[Callable[[str], Any
             )
 
         operator = functools.partial(make, access_key=key["accessKeyId"], secret=key["secretAccessKey"])
-        _roles(operator("iam"), catalog)
+        make_roles(operator("iam"), NAMES, catalog)
         own = operator("sts").assume_role(
             RoleArn=NAMES.iam_arn(f"role/{broker_role_name(NAMES)}"), RoleSessionName="bench"
         )["Credentials"]
@@ -199,24 +198,6 @@ def embedded_aws(folder: Path, catalog: Catalog) -> Iterator[Callable[[str], Any
     finally:
         process.terminate()
         process.wait(timeout=30)
-
-
-def _roles(iam: Any, catalog: Catalog) -> None:
-    """The broker's role and the tools'."""
-    trust = {"Effect": "Allow", "Principal": {"AWS": NAMES.account_id}, "Action": "sts:AssumeRole"}
-    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-    iam.create_role(RoleName=broker_role_name(NAMES), AssumeRolePolicyDocument=document)
-    iam.put_role_policy(RoleName=broker_role_name(NAMES), PolicyName="work", PolicyDocument=work_document(NAMES))
-    for tool in catalog.tools:
-        documents = tool_documents(tool, NAMES)
-        boundary = iam.create_policy(
-            PolicyName=NAMES.name(f"tool-boundary-{tool.name}"), PolicyDocument=boundary_document(NAMES, tool)
-        )["Policy"]["Arn"]
-        iam.create_role(
-            RoleName=documents.role_name, AssumeRolePolicyDocument=documents.trust, PermissionsBoundary=boundary
-        )
-        if documents.policy:
-            iam.put_role_policy(RoleName=documents.role_name, PolicyName="grants", PolicyDocument=documents.policy)
 
 
 async def measure(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,11 +15,11 @@ from botocore.config import Config
 
 from ringfence.broker import Broker, Credential, SqliteLedger
 from ringfence.broker.dynamodb_ledger import ledger_table
-from ringfence.broker.revocation import POLICY_NAME, revoked_document
 from ringfence.catalog.model import Catalog, Grant, Tool
-from ringfence.iam.tool_documents import broker_role_name, tool_documents
+from ringfence.iam.tool_documents import broker_role_name
 from ringfence.invocation import Invocation, new_id
 from ringfence.names import Names
+from tests.aws_roles import make_roles
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 NAMES = Names("ringfence", "test", ACCOUNT, REGION)
@@ -107,31 +106,7 @@ class Cloud:
 
     def stand_up(self, names: Names = NAMES, catalog: Catalog = CATALOG) -> None:
         """The broker's role and the tools' roles as the components make them."""
-        from components.broker_access import work_document
-        from components.tool_boundary import boundary_document
-
-        iam = self.client("iam")
-        root = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": ["sts:AssumeRole"]}
-        iam.create_role(
-            RoleName=broker_role_name(names),
-            AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [root]}),
-        )
-        iam.put_role_policy(RoleName=broker_role_name(names), PolicyName="work", PolicyDocument=work_document(names))
-        for made in catalog.tools:
-            documents = tool_documents(made, names)
-            boundary = iam.create_policy(
-                PolicyName=names.name(f"tool-boundary-{made.name}"), PolicyDocument=boundary_document(names, made)
-            )["Policy"]["Arn"]
-            iam.create_role(
-                RoleName=documents.role_name, AssumeRolePolicyDocument=documents.trust, PermissionsBoundary=boundary
-            )
-            if documents.policy:
-                iam.put_role_policy(
-                    RoleName=documents.role_name, PolicyName="grants", PolicyDocument=documents.policy
-                )
-                iam.put_role_policy(
-                    RoleName=documents.role_name, PolicyName=POLICY_NAME, PolicyDocument=revoked_document()
-                )
+        make_roles(self.client("iam"), names, catalog)
 
     def fill(self) -> None:
         """Two buckets with the same objects, and a table; IAM is called once, so that its client is made."""

@@ -13,21 +13,19 @@ import boto3
 import pytest
 from click.testing import CliRunner, Result
 
-from components.broker_access import work_document
 from components.pod_identity import pod_identity_trust
-from components.tool_boundary import boundary_document
 from ringfence.broker.commands import credentials
 from ringfence.broker.factory import broker_for, embedded_clients
-from ringfence.broker.revocation import POLICY_NAME, revoked_document
 from ringfence.catalog import load as load_catalog
 from ringfence.errors import InputError, RingfenceError
-from ringfence.iam.tool_documents import broker_role_name, tool_documents
+from ringfence.iam.tool_documents import broker_role_name
 from ringfence.invocation import Invocation, new_id
 from ringfence.local.operator_key import operator_key
 from ringfence.local.services import aws_health, aws_server
 from ringfence.local.state import Home
 from ringfence.local.supervise import Child
 from ringfence.settings import load_stack
+from tests.aws_roles import make_roles
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,19 +59,8 @@ def _stand_up(home: Home, folder: Path, settings: Any) -> None:
 
     iam, ec2, eks = client("iam"), client("ec2"), client("eks")
     trust = pod_identity_trust(names, names.base, "ringfence-system", "broker")
-    broker = iam.create_role(RoleName=broker_role_name(names), AssumeRolePolicyDocument=trust)["Role"]["Arn"]
-    iam.put_role_policy(RoleName=broker_role_name(names), PolicyName="work", PolicyDocument=work_document(names))
-    for tool in load_catalog(folder / settings.catalog_path).tools:
-        documents = tool_documents(tool, names)
-        boundary = iam.create_policy(
-            PolicyName=names.name(f"tool-boundary-{tool.name}"), PolicyDocument=boundary_document(names, tool)
-        )["Policy"]["Arn"]
-        iam.create_role(
-            RoleName=documents.role_name, AssumeRolePolicyDocument=documents.trust, PermissionsBoundary=boundary
-        )
-        for name, text in (("grants", documents.policy), (POLICY_NAME, revoked_document())):
-            if text:
-                iam.put_role_policy(RoleName=documents.role_name, PolicyName=name, PolicyDocument=text)
+    make_roles(iam, names, load_catalog(folder / settings.catalog_path), trust)
+    broker = names.iam_arn(f"role/{broker_role_name(names)}")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     subnets = [
         ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{place}.0/24", AvailabilityZone=zone)["Subnet"]["SubnetId"]

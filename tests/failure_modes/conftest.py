@@ -22,19 +22,17 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from components.broker_access import work_document
-from components.tool_boundary import boundary_document
 from ringfence.audit import TRAIL_FILE
 from ringfence.broker import Broker, SqliteLedger
-from ringfence.broker.revocation import POLICY_NAME, revoked_document
 from ringfence.catalog import load
-from ringfence.iam.tool_documents import broker_role_name, tool_documents
+from ringfence.iam.tool_documents import broker_role_name
 from ringfence.invocation import Result
 from ringfence.local import operator_key, toolchain
 from ringfence.local.state import write_atomic
 from ringfence.names import Names
 from ringfence.runner.assembly import ControlSide, Plan, control_side
 from ringfence.runner.local_executor import LocalExecutor, Root, Ways, image_root
+from tests.aws_roles import make_roles
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 OPERATOR = ("operator", "operator-secret")
@@ -92,23 +90,7 @@ class Cloud:
 
     def stand_up(self, names: Names, catalog: Any) -> None:
         """The broker's role and the tools' roles as the components make them."""
-        iam = self.client("iam")
-        root = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": ["sts:AssumeRole"]}
-        trust = json.dumps({"Version": "2012-10-17", "Statement": [root]})
-        iam.create_role(RoleName=broker_role_name(names), AssumeRolePolicyDocument=trust)
-        iam.put_role_policy(RoleName=broker_role_name(names), PolicyName="work", PolicyDocument=work_document(names))
-        for tool in catalog.tools:
-            documents = tool_documents(tool, names)
-            boundary = iam.create_policy(
-                PolicyName=names.name(f"tool-boundary-{tool.name}"), PolicyDocument=boundary_document(names, tool)
-            )["Policy"]["Arn"]
-            iam.create_role(
-                RoleName=documents.role_name, AssumeRolePolicyDocument=documents.trust, PermissionsBoundary=boundary
-            )
-            if documents.policy:
-                policies = {"grants": documents.policy, POLICY_NAME: revoked_document()}
-                for name, text in policies.items():
-                    iam.put_role_policy(RoleName=documents.role_name, PolicyName=name, PolicyDocument=text)
+        make_roles(self.client("iam"), names, catalog)
 
     def broker_clients(self, names: Names) -> tuple[Any, Any]:
         """STS and IAM with the broker's role."""
