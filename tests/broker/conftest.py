@@ -162,11 +162,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, str,
         listening.server_close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stores(server: tuple[Any, str, Clock]) -> Cloud:
     """What tools read from, and the operator's clients."""
     application, endpoint, clock = server
     made = Cloud(endpoint, clock, application)
+    # moto's memory is the process's: tests elsewhere that mock AWS empty it.
+    application._reset({})
     made.fill()
     return made
 

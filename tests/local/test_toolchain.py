@@ -118,7 +118,9 @@ def test_a_failed_build_says_what_the_compiler_said_and_leaves_nothing_half_done
 
 
 RESOLVE = """
-import sys, pathlib
+import pathlib, signal, sys
+# As a terminal gives it: a job started in the background inherits that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {folder!r})
 from ringfence.local.toolchain import resolution
 from ringfence.local.toolchain.recipes import GoBuild, Part

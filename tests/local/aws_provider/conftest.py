@@ -20,6 +20,8 @@ from ringfence.local.state import write_atomic
 from tests.local.aws_provider.life_cycle import World
 
 REGION = "us-east-1"
+# The operator's, of the server of these tests.
+KEY = {"AWS_ACCESS_KEY_ID": "embedded", "AWS_SECRET_ACCESS_KEY": "embedded"}
 
 
 @pytest.fixture(scope="session")
@@ -52,8 +54,8 @@ def backend(endpoint: str) -> Iterator[AwsBackend]:
     """A configured backend."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", endpoint)
-        patch.setenv("AWS_ACCESS_KEY_ID", "embedded")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "embedded")
+        for name, value in KEY.items():
+            patch.setenv(name, value)
         made = AwsBackend()
         made.configure({"region": REGION})
         yield made

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.local.aws_provider.conftest import KEY
+
 pytestmark = pytest.mark.engine
 
 PROGRAM = """
@@ -61,7 +63,7 @@ def _names(result: Any, op: str) -> set[str]:
 def test_an_aws_stack_lives_drifts_and_goes(
     engine_factory: Any, endpoint: str, inventory: Callable[[], Any], client: Callable[[str], Any]
 ) -> None:
-    environment = {"AWS_ENDPOINT_URL": endpoint}
+    environment = {"AWS_ENDPOINT_URL": endpoint, **KEY}
     engine = engine_factory(PROGRAM, extra_env=environment)
     preview = engine.preview()
     preview.check()
@@ -105,7 +107,7 @@ MISTAKES = """
 
 
 def test_mistakes_are_said_at_preview_by_key(engine_factory: Any, endpoint: str) -> None:
-    engine = engine_factory(MISTAKES, config={"aws:region": "us-east-1"}, extra_env={"AWS_ENDPOINT_URL": endpoint})
+    engine = engine_factory(MISTAKES, config={"aws:region": "us-east-1"}, extra_env={"AWS_ENDPOINT_URL": endpoint, **KEY})
     refused = engine.preview()
     assert not refused.ok
     said = refused.stdout + refused.stderr
