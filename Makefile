@@ -3,6 +3,9 @@ PYTHON ?= $(shell test -x .venv/bin/python && echo .venv/bin/python || echo pyth
 SETUP = $(PYTHON) -IS ringfence/local/bootstrap.py
 RINGFENCE = .venv/bin/ringfence
 PYTEST = .venv/bin/pytest
+# Half as many again as processors: many tests wait for a cluster rather than compute.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 )))
+SPREAD = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: up preview review run status env down test e2e bench doctor lint setup runtime-image
 
@@ -13,8 +16,8 @@ run: setup ; @$(RINGFENCE) run $(or $(ARGS),--task examples/tasks/monthly-report
 status: setup ; @$(RINGFENCE) status $(ARGS)
 env: setup ; @$(RINGFENCE) env $(ARGS)
 down: setup ; @$(RINGFENCE) down $(ARGS)
-test: setup ; @$(PYTEST) -m "not e2e" -n auto --dist loadfile $(ARGS)
-e2e: setup ; @$(PYTEST) -m e2e -n auto --dist loadfile $(ARGS)
+test: setup ; @$(PYTEST) -m "not e2e" $(SPREAD) $(ARGS)
+e2e: setup ; @$(PYTEST) -m e2e $(SPREAD) $(ARGS)
 bench: setup ; @.venv/bin/python bench/run.py $(ARGS)
 runtime-image: setup ; @$(RINGFENCE) image build $(ARGS)
 doctor: setup ; @$(RINGFENCE) doctor $(ARGS)

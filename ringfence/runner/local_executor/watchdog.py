@@ -19,13 +19,18 @@ from ringfence.runner.local_executor.threads import in_thread
 LOOK_S = 0.1
 # The lowest CPU priority there is.
 _NICE = 19
+# What reading about a process says when it is gone; psutil's zombies are among the first.
+_ENDED = (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError)
 
 
 async def watch(pid: int, limits: Limits) -> str:
-    """Returns why the process tree of `pid` must end (``OOMKilled``, ``TooManyProcesses``), as soon as it must; never
-    returns while it keeps its limits."""
+    """Returns why the process tree of `pid` must end (``OOMKilled``, ``TooManyProcesses``, ``Unwatchable`` when it can't
+    be measured), as soon as it must; never returns while it keeps its limits."""
     while True:
-        memory, threads = await in_thread(lambda: _used(pid))
+        try:
+            memory, threads = await in_thread(lambda: _used(pid))
+        except (psutil.Error, OSError, ValueError):
+            return "Unwatchable"
         if memory > limits.memory_bytes:
             return "OOMKilled"
         if threads > limits.processes:
@@ -37,14 +42,15 @@ def _used(pid: int) -> tuple[int, int]:
     """Bytes of memory and number of threads of the process and all below it.
 
     gVisor keeps the memory of what runs inside in anonymous files, mapped by several processes that share one address space:
-    each file counts once, by what it holds, and of the mappings only what isn't such a file.
+    each file counts once, by what it holds, and of the mappings only what isn't such a file. A process that has ended
+    counts nothing. Raises psutil.Error, OSError or ValueError when one that hasn't can't be measured.
     """
     memory = threads = 0
     files: dict[tuple[int, int], int] = {}
-    with contextlib.suppress(psutil.Error):
+    with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         for each in [process, *process.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error, OSError):
+            with contextlib.suppress(*_ENDED):
                 threads += each.num_threads()
                 if each.nice() < _NICE:
                     each.nice(_NICE)
@@ -63,7 +69,7 @@ def _anonymous_files(pid: int) -> dict[tuple[int, int], int]:
     """Bytes that each memfd holds which the process has open, by device and inode."""
     found = {}
     for descriptor in os.scandir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError):
             if os.readlink(descriptor.path).startswith("/memfd:"):
                 held = os.stat(descriptor.path)
                 found[held.st_dev, held.st_ino] = held.st_blocks * 512
