@@ -21,8 +21,11 @@ from ringfence.service.identity import Oidc, Unauthenticated, certificate_caller
 from ringfence.service.keys import STALE_S, UNKNOWN_S, FileKeys, KeysUnavailable, RemoteKeys
 from ringfence.service.server import Listen
 
-NOW = int(time.time())
 OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def now() -> int:
+    return int(time.time())
 
 
 def without_signature(provider) -> str:
@@ -56,9 +59,9 @@ def changed_claims(provider) -> str:
 
 
 BAD_TOKENS = {
-    "expired": (lambda p: p.token(exp=NOW - 100, iat=NOW - 400), "token_expired"),
-    "not yet valid": (lambda p: p.token(nbf=NOW + 600), "token_not_yet_valid"),
-    "issued in the future": (lambda p: p.token(iat=NOW + 600), "token_not_yet_valid"),
+    "expired": (lambda p: p.token(exp=now() - 100, iat=now() - 400), "token_expired"),
+    "not yet valid": (lambda p: p.token(nbf=now() + 600), "token_not_yet_valid"),
+    "issued in the future": (lambda p: p.token(iat=now() + 600), "token_not_yet_valid"),
     "another audience": (lambda p: p.token(aud="billing"), "token_audience"),
     "no audience": (lambda p: p.token(aud=None), "token_invalid"),
     "another issuer": (lambda p: p.token(iss="https://evil.example.com"), "token_issuer"),

@@ -17,6 +17,8 @@ from ringfence.runner.local_executor.cgroups import Limits
 from ringfence.runner.local_executor.threads import in_thread
 
 LOOK_S = 0.1
+# Looks in a row that may fail: a process between changing its user and executing its program can't be read for a moment.
+_BLIND_LOOKS = 5
 # The lowest CPU priority there is.
 _NICE = 19
 # What reading about a process says when it is gone; psutil's zombies are among the first.
@@ -25,17 +27,21 @@ _ENDED = (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError)
 
 async def watch(pid: int, limits: Limits) -> str:
     """Returns why the process tree of `pid` must end (``OOMKilled``, ``TooManyProcesses``, ``Unwatchable`` when it can't
-    be measured), as soon as it must; never returns while it keeps its limits."""
-    while True:
+    be measured for several looks), as soon as it must; never returns while it keeps its limits."""
+    blind = 0
+    while blind < _BLIND_LOOKS:
         try:
             memory, threads = await in_thread(lambda: _used(pid))
         except (psutil.Error, OSError, ValueError):
-            return "Unwatchable"
-        if memory > limits.memory_bytes:
-            return "OOMKilled"
-        if threads > limits.processes:
-            return "TooManyProcesses"
+            blind += 1
+        else:
+            blind = 0
+            if memory > limits.memory_bytes:
+                return "OOMKilled"
+            if threads > limits.processes:
+                return "TooManyProcesses"
         await asyncio.sleep(LOOK_S)
+    return "Unwatchable"
 
 
 def _used(pid: int) -> tuple[int, int]:
@@ -54,9 +60,18 @@ def _used(pid: int) -> tuple[int, int]:
                 threads += each.num_threads()
                 if each.nice() < _NICE:
                     each.nice(_NICE)
-                memory += _mapped(each.pid)
-                files |= _anonymous_files(each.pid)
+                try:
+                    memory += _mapped(each.pid)
+                    files |= _anonymous_files(each.pid)
+                except PermissionError:
+                    # What has given back its memory on its way out belongs to root from then on (proc(5)).
+                    if _has_memory(each.pid):
+                        raise
     return memory + sum(files.values()), threads
+
+
+def _has_memory(pid: int) -> bool:
+    return "\nVmSize:" in Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
 
 
 def _mapped(pid: int) -> int:
