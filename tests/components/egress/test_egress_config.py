@@ -7,16 +7,16 @@ import json
 
 import pytest
 
-from components import egress_envoy
-from components.egress_config import REFUSED_RANGES, EgressPolicy, ToolEgress
 from ringfence.catalog.model import EGRESS_PORT_FIRST, EGRESS_PORT_LAST
-from ringfence.egress_ports import NODE_PORT, PortClaim, assign_ports, derived_port
+from ringfence.egress import envoy
+from ringfence.egress.policy import REFUSED_RANGES, EgressPolicy, ToolEgress
+from ringfence.egress.ports import NODE_PORT, PortClaim, assign_ports, derived_port
 from ringfence.errors import InputError
 
 
 def _problems(*tools, nodes=()):
     with pytest.raises(InputError) as caught:
-        egress_envoy.listeners(EgressPolicy(tools, nodes))
+        envoy.listeners(EgressPolicy(tools, nodes))
     assert all(problem.remedy for problem in caught.value.problems)
     return [(problem.key, problem.message) for problem in caught.value.problems]
 
@@ -39,12 +39,12 @@ def test_a_tool_reaches_no_aws_name_unless_it_is_allowed_by_name(domain):
     ((_, message),) = _problems(ToolEgress("fetch", (domain,), 15001))
     assert "every AWS account" in message
     allowed = ToolEgress("fetch", (domain,), 15001, aws_domains=(domain,))
-    assert len(egress_envoy.listeners(EgressPolicy((allowed,)))["resources"]) == 1
+    assert len(envoy.listeners(EgressPolicy((allowed,)))["resources"]) == 1
 
 
 def test_nodes_may_reach_aws_names():
     policy = EgressPolicy((), ("api.ecr.us-east-1.amazonaws.com",))
-    assert [item["name"] for item in egress_envoy.listeners(policy)["resources"]] == ["@nodes"]
+    assert [item["name"] for item in envoy.listeners(policy)["resources"]] == ["@nodes"]
 
 
 def test_every_problem_of_every_tool_is_reported_at_once():
@@ -108,19 +108,19 @@ def test_the_refused_ranges_cover_everything_that_is_not_globally_reachable():
 
 
 def test_the_bootstrap_depends_on_no_tool_and_has_no_admin_interface():
-    bootstrap = egress_envoy.bootstrap()
+    bootstrap = envoy.bootstrap()
     assert "admin" not in bootstrap
     assert set(bootstrap["dynamic_resources"]) == {"lds_config"}
 
 
 def test_the_rendered_files_are_the_reviewed_ones(golden, policy):
-    golden("egress/bootstrap.json", egress_envoy.text(egress_envoy.bootstrap()))
-    golden("egress/lds.json", egress_envoy.text(egress_envoy.listeners(policy)))
+    golden("egress/bootstrap.json", envoy.text(envoy.bootstrap()))
+    golden("egress/lds.json", envoy.text(envoy.listeners(policy)))
 
 
 def test_the_text_is_the_same_whatever_order_tools_and_domains_come_in(policy):
     turned = EgressPolicy(
         tuple(ToolEgress(t.name, t.domains[::-1], t.port) for t in policy.tools[::-1]), policy.node_domains[::-1]
     )
-    assert egress_envoy.text(egress_envoy.listeners(turned)) == egress_envoy.text(egress_envoy.listeners(policy))
-    json.loads(egress_envoy.text(egress_envoy.listeners(turned)))
+    assert envoy.text(envoy.listeners(turned)) == envoy.text(envoy.listeners(policy))
+    json.loads(envoy.text(envoy.listeners(turned)))

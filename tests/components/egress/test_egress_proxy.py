@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from components import egress_envoy
-from components.egress_config import EgressPolicy, ToolEgress
+from ringfence.egress import envoy
+from ringfence.egress.policy import EgressPolicy, ToolEgress
 
 DOCS = "docs.example.com:443"
 FIRST, SECOND = "8.8.4.4", "9.9.9.10"
@@ -219,7 +219,7 @@ def test_a_name_that_does_not_exist_fails_and_is_logged(lab):
 
 
 def test_a_tool_without_domains_has_no_port(policy):
-    names = [listener["name"] for listener in egress_envoy.listeners(policy)["resources"]]
+    names = [listener["name"] for listener in envoy.listeners(policy)["resources"]]
     assert names == ["fetch", "mail", "@nodes"]
 
 
@@ -238,7 +238,7 @@ def test_a_new_tool_gets_its_port_while_the_others_keep_running(running_lab, pol
     assert before["status"] == 404
     more = ToolEgress("mail", ("mail.example.org", "docs.example.com"), port=15002)
     changed = EgressPolicy((policy.tools[0], more, policy.tools[2]), policy.node_domains)
-    running_lab.replace_listeners(egress_envoy.listeners(changed))
+    running_lab.replace_listeners(envoy.listeners(changed))
     deadline = time.monotonic() + 20
     while running_lab.connect("mail", DOCS)["status"] != 200 and time.monotonic() < deadline:
         time.sleep(0.1)

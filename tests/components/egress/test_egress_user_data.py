@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from components.egress_config import REFUSED_RANGES
 from components.egress_user_data import (
     ProxySpec,
     encoded,
@@ -22,7 +21,8 @@ from components.egress_user_data import (
     sync_script,
     user_data,
 )
-from ringfence.envoy_artifact import envoy_artifacts, envoy_key
+from ringfence.egress.artifact import envoy_artifacts, envoy_key
+from ringfence.egress.policy import REFUSED_RANGES
 from ringfence.errors import InputError
 from ringfence.names import Names
 

