@@ -29,7 +29,7 @@ from components.tool_role import ToolRole, ToolRoleArgs
 from components.vault import Vault, VaultArgs
 from components.vault import image_domains as vault_image_domains
 from ringfence.catalog import Catalog
-from ringfence.egress.policy import EgressPolicy, ToolEgress
+from ringfence.egress.policy import EgressPolicy, ways_out
 from ringfence.settings import Settings, zoned
 
 # Where the images of the control side come from, besides the account's own registry and EKS's.
@@ -38,10 +38,7 @@ SYSTEM_IMAGE_DOMAINS = ("registry.k8s.io", "*.pkg.dev")
 
 def egress_policy(settings: Settings, catalog: Catalog) -> EgressPolicy:
     """What the proxy lets through: each tool's domains on the tool's own port, the nodes' own calls on theirs."""
-    tools = tuple(
-        ToolEgress(tool.name, tool.egress.domains, tool.egress.port, where=tool.source.file) for tool in catalog.tools
-    )
-    return EgressPolicy(tools, node_hosts(settings.names))
+    return EgressPolicy(ways_out(catalog.tools), node_hosts(settings.names))
 
 
 class Environment:

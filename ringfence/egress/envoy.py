@@ -16,6 +16,7 @@ Refusals before the tunnel answer 403, 404 or 4xx; later ones close the connecti
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ringfence.egress.policy import NODES, REFUSED_RANGES, EgressPolicy
@@ -26,6 +27,9 @@ Json = dict[str, Any]
 # The VPC resolver, which DNS Firewall filters (docs.aws.amazon.com/vpc/latest/userguide/AmazonDNS-concepts.html).
 RESOLVER = "169.254.169.253"
 DEFAULT_FOLDER = "/etc/ringfence-egress"
+# The instance's security group decides who reaches it there.
+_EVERY_ADDRESS = "0.0.0.0"  # noqa: S104
+LOOPBACK = "127.0.0.1"
 _HOST_STATE, _TOOL_STATE, _SOURCE_STATE = "ringfence.host", "ringfence.tool", "ringfence.source"
 _JA4_STATE = "ringfence.ja4"
 # Of one invocation, whose wall clock is 300 s; image pulls may take longer.
@@ -141,7 +145,7 @@ def _tunnel_route(domains: list[str], cluster: str) -> Json:
     return {"name": cluster, "virtual_hosts": [host]}
 
 
-def _listener(tool: str, port: int, domains: tuple[str, ...], stream_seconds: int) -> Json:
+def _listener(tool: str, address: Json, domains: tuple[str, ...], stream_seconds: int) -> Json:
     """A tool's port. What is refused here is logged here; what passes is logged by the later step that decides on it."""
     authority = "%REQ(:AUTHORITY)%"
     source = "%DOWNSTREAM_REMOTE_ADDRESS%"
@@ -181,7 +185,7 @@ def _listener(tool: str, port: int, domains: tuple[str, ...], stream_seconds: in
     return {
         "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
         "name": tool,
-        "address": {"socket_address": {"address": "0.0.0.0", "port_value": port}},  # noqa: S104 - the security group decides
+        "address": address,
         "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
         "filter_chains": [{"filters": [limit, manager]}],
     }
@@ -367,10 +371,13 @@ def _internet() -> Json:
     }
 
 
-def bootstrap(folder: str = DEFAULT_FOLDER) -> Json:
+def _address(host: str, port: int) -> Json:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def bootstrap(folder: str = DEFAULT_FOLDER, resolvers: Sequence[str] = (RESOLVER,)) -> Json:
     """What Envoy starts with. `folder` holds the file ``listeners/lds.json``, which is watched and may be replaced
-    (atomically, by renaming) while Envoy runs. There is no admin interface."""
-    resolver = {"socket_address": {"address": RESOLVER, "port_value": 53}}
+    (atomically, by renaming) while Envoy runs. resolvers: addresses of DNS servers. There is no admin interface."""
     monitor = _typed(
         "envoy.resource_monitors.global_downstream_max_connections",
         "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
@@ -385,7 +392,7 @@ def bootstrap(folder: str = DEFAULT_FOLDER) -> Json:
         "typed_dns_resolver_config": _typed(
             "envoy.network.dns_resolver.cares",
             "network.dns_resolver.cares.v3.CaresDnsResolverConfig",
-            resolvers=[resolver],
+            resolvers=[_address(resolver, 53) for resolver in resolvers],
             dns_resolver_options={"no_default_search_domain": True},
         ),
         "static_resources": {
@@ -404,18 +411,34 @@ def bootstrap(folder: str = DEFAULT_FOLDER) -> Json:
     }
 
 
-def listeners(policy: EgressPolicy) -> Json:
-    """The content of ``lds.json``: a listener per tool that has a domain, and the nodes'. Raises InputError."""
-    policy.check()
-    ports = policy.ports()
+def _listeners(policy: EgressPolicy, host: str, ports: Mapping[str, int]) -> list[Json]:
     made = [
-        _listener(tool.name, ports[tool.name], tool.domains, _TOOL_STREAM_SECONDS)
+        _listener(tool.name, _address(host, ports[tool.name]), tool.domains, _TOOL_STREAM_SECONDS)
         for tool in sorted(policy.tools, key=lambda tool: tool.name)
         if tool.domains
     ]
     if policy.node_domains:
-        made.append(_listener(NODES, NODE_PORT, policy.node_domains, _NODE_STREAM_SECONDS))
-    return {"resources": made}
+        made.append(_listener(NODES, _address(host, NODE_PORT), policy.node_domains, _NODE_STREAM_SECONDS))
+    return made
+
+
+def listeners(policy: EgressPolicy) -> Json:
+    """The content of ``lds.json``: a listener per tool that has a domain, and the nodes'. Raises InputError."""
+    policy.check()
+    return {"resources": _listeners(policy, _EVERY_ADDRESS, policy.ports())}
+
+
+def on_this_machine(policy: EgressPolicy, ports: Mapping[str, int], resolvers: Sequence[str]) -> Json:
+    """The same as one document, for a proxy that serves one control side: on loopback, at `ports`, with the machine's own
+    resolvers. Nothing is watched, and Envoy doesn't start when it can't have a port. Raises InputError."""
+    policy.check()
+    whole = bootstrap(resolvers=resolvers)
+    del whole["dynamic_resources"]
+    for listener in _listeners(policy, LOOPBACK, ports):
+        del listener["@type"]
+        # The control side holds each port, so that nobody else gets it; see `runner.local_executor.proxy`.
+        whole["static_resources"]["listeners"].append(listener | {"enable_reuse_port": True})
+    return whole
 
 
 def text(document: Json) -> str:

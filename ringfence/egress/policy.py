@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ringfence.catalog.model import Tool
 from ringfence.egress.ports import PortClaim, assign_ports
 from ringfence.errors import InputError, Problem
 
@@ -40,6 +41,11 @@ class ToolEgress:
     port: int | None = None
     aws_domains: tuple[str, ...] = ()
     where: str = "catalog"
+
+
+def ways_out(tools: Iterable[Tool]) -> tuple[ToolEgress, ...]:
+    """What the catalog's tools declare."""
+    return tuple(ToolEgress(tool.name, tool.egress.domains, tool.egress.port, where=tool.source.file) for tool in tools)
 
 
 @dataclass(frozen=True)
