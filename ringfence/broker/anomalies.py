@@ -14,7 +14,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ringfence.broker.ledger import OPEN, Entry, Ledger
+from ringfence.broker.ledger import Entry, Ledger
 from ringfence.broker.model import BrokerError
 
 # CloudTrail's times are whole seconds, and AWS applies a change to a role within seconds.
@@ -75,8 +75,9 @@ def find(events: Iterable[Mapping[str, Any]], ledger: Ledger, roles: Collection[
     Notes in the ledger from which network each credential was first used, so that later events are compared with it.
     """
     found: dict[tuple[str, str, str], Anomaly] = {}
+    networks: dict[str, str] = {}
     for record in records(events):
-        for anomaly in (*_assumption(record, ledger, roles), *_use(record, ledger, roles)):
+        for anomaly in (*_assumption(record, ledger, roles), *_use(record, ledger, roles, networks)):
             found.setdefault((anomaly.kind, anomaly.role_arn, anomaly.session_name), anomaly)
     return tuple(sorted(found.values(), key=lambda item: (item.at, item.session_name, item.kind)))
 
@@ -110,11 +111,15 @@ def _assumption(record: Mapping[str, Any], ledger: Ledger, roles: Collection[str
     elif not refused:
         key = str(_of(record, "responseElements", "credentials", "accessKeyId") or "")
         if entry.access_key_id and key != entry.access_key_id:
-            yield _anomaly("unknown-session", record, str(role), name, entry, "used a known session's name a second time")
+            yield _anomaly(
+                "unknown-session", record, str(role), name, entry, "used a known session's name a second time"
+            )
 
 
-def _use(record: Mapping[str, Any], ledger: Ledger, roles: Collection[str]) -> Iterator[Anomaly]:
-    """A session of a tool's role called something."""
+def _use(
+    record: Mapping[str, Any], ledger: Ledger, roles: Collection[str], networks: dict[str, str]
+) -> Iterator[Anomaly]:
+    """A session of a tool's role called something. networks: credential → first network, of this pass."""
     role = _of(record, "userIdentity", "sessionContext", "sessionIssuer", "arn")
     if _of(record, "userIdentity", "type") != "AssumedRole" or role not in roles:
         return
@@ -125,27 +130,27 @@ def _use(record: Mapping[str, Any], ledger: Ledger, roles: Collection[str]) -> I
         return
     key = str(_of(record, "userIdentity", "accessKeyId") or "")
     if entry.access_key_id and key and key != entry.access_key_id:
-        yield _anomaly("unknown-session", record, str(role), name, entry, "was used with a key that was never handed out")
+        yield _anomaly(
+            "unknown-session", record, str(role), name, entry, "was used with a key that was never handed out"
+        )
     at = _time(record)
     if entry.revoked_at is not None and at > entry.revoked_at + PROPAGATION:
         yield _anomaly("use-after-revoke", record, str(role), name, entry, "was used after it was revoked")
     if at > entry.ends + PROPAGATION:
         yield _anomaly("use-after-expiry", record, str(role), name, entry, "was used after its end")
-    yield from _networks(record, ledger, str(role), name, entry)
+    yield from _networks(record, ledger, str(role), name, entry, networks)
 
 
 def _networks(
-    record: Mapping[str, Any], ledger: Ledger, role: str, name: str, entry: Entry
+    record: Mapping[str, Any], ledger: Ledger, role: str, name: str, entry: Entry, networks: dict[str, str]
 ) -> Iterator[Anomaly]:
     network = _network(record)
     if not network:
         return
-    seen = entry.network
-    if not seen:
-        ledger.change(entry.id, OPEN, network=network)
-        latest = ledger.get(entry.id)
-        seen = latest.network if latest else ""
-    if seen and seen != network:
+    # Events come late: the entry may be closed, or forgotten while they are read, and is compared all the same.
+    seen = entry.network or networks.get(entry.id) or ledger.note_network(entry.id, network) or network
+    networks.setdefault(entry.id, seen)
+    if seen != network:
         yield _anomaly("two-networks", record, role, name, entry, f"was used from {network} and from {seen}")
 
 
@@ -164,9 +169,7 @@ def _entry(ledger: Ledger, role: str, session_name: str) -> Entry | None:
     return entry if entry is not None and (entry.session_name, entry.role_arn) == (session_name, role) else None
 
 
-def _anomaly(
-    kind: str, record: Mapping[str, Any], role: str, name: str, entry: Entry | None, detail: str
-) -> Anomaly:
+def _anomaly(kind: str, record: Mapping[str, Any], role: str, name: str, entry: Entry | None, detail: str) -> Anomaly:
     event = f"{str(record.get('eventSource', '')).partition('.')[0]}:{record.get('eventName', '')}"
     return Anomaly(
         kind,

@@ -96,10 +96,14 @@ class Broker:
     def _tool(self, tool: Tool | str) -> Tool:
         name = tool if isinstance(tool, str) else tool.name
         if not self._catalog.has(name):
-            raise InputError([Problem("credential", "tool", f"{name!r} is not in the catalog", "`ringfence catalog list`")])
+            raise InputError(
+                [Problem("credential", "tool", f"{name!r} is not in the catalog", "`ringfence catalog list`")]
+            )
         found = self._catalog.tool(name)
         if not found.grants:
-            raise InputError([Problem("credential", "tool", f"{name!r} has no grants", "it needs no credential: ask for none")])
+            raise InputError(
+                [Problem("credential", "tool", f"{name!r} has no grants", "it needs no credential: ask for none")]
+            )
         return found
 
     def _record(self, invocation: Invocation, tool: Tool, now: datetime, ends: datetime) -> Entry:
@@ -116,7 +120,12 @@ class Broker:
             return entry
 
     def _assume(self, entry: Entry, policy: str) -> Mapping[str, Any]:
-        tags = {INVOCATION_TAG: entry.invocation_id, TOOL_TAG: entry.tool, USER_TAG: entry.user, CREDENTIAL_TAG: entry.id}
+        tags = {
+            INVOCATION_TAG: entry.invocation_id,
+            TOOL_TAG: entry.tool,
+            USER_TAG: entry.user,
+            CREDENTIAL_TAG: entry.id,
+        }
         try:
             return self._sts.assume_role(
                 RoleArn=entry.role_arn,
@@ -193,7 +202,17 @@ class Broker:
         now = self._clock()
         role = self._names.iam_arn(f"role/{self._names.tool_role(tool.name)}")
         everything = Entry(
-            new_id(), "", tool.name, "", role, EVERY_SESSION, now, now + LONGEST_SESSION, State.REVOKING, now, revoked_at=now
+            new_id(),
+            "",
+            tool.name,
+            "",
+            role,
+            EVERY_SESSION,
+            now,
+            now + LONGEST_SESSION,
+            State.REVOKING,
+            now,
+            revoked_at=now,
         )
         self._ledger.add(everything)
         return self._revoke([*self._ledger.open(role_arn=role)], reason)

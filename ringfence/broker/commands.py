@@ -44,7 +44,8 @@ def _broker(project: Path, stack: str) -> Broker:
 
 def _plain(value: Any) -> dict[str, Any]:
     return {
-        name: item.isoformat() if isinstance(item, datetime) else item for name, item in dataclasses.asdict(value).items()
+        name: item.isoformat() if isinstance(item, datetime) else item
+        for name, item in dataclasses.asdict(value).items()
     }
 
 

@@ -6,6 +6,7 @@ which no index of DynamoDB's offers; closed ones expire by the table's time to l
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import defaultdict
 from collections.abc import Collection
@@ -24,6 +25,8 @@ OPEN_SHELF, CLOSED_SHELF = "open", "closed"
 # Attributes of the table.
 PARTITION_KEY, SORT_KEY, TIME_TO_LIVE = "shelf", "id", "forget"
 _TAKEN = "ConditionalCheckFailedException"
+# An entry that is moved to the other shelf at that moment may lose a note.
+_NOTE_TRIES = 3
 
 
 def ledger_table(names: Names) -> str:
@@ -78,6 +81,23 @@ class DynamoDbLedger:
         self._call("put_item", Item=closed)
         self._call("delete_item", Key=_key(OPEN_SHELF, id))
 
+    def note_network(self, id: str, network: str) -> str:
+        for _ in range(_NOTE_TRIES):
+            for shelf in (OPEN_SHELF, CLOSED_SHELF):
+                with contextlib.suppress(KeyError):
+                    self._call(
+                        "update_item",
+                        Key=_key(shelf, id),
+                        UpdateExpression="SET #network = :network",
+                        ConditionExpression="attribute_exists(id) AND #network = :none",
+                        ExpressionAttributeNames={"#network": "network"},
+                        ExpressionAttributeValues={":network": {"S": network}, ":none": {"S": ""}},
+                    )
+            found = self.get(id)
+            if found is None or found.network:
+                return found.network if found else ""
+        return ""
+
     def get(self, id: str) -> Entry | None:
         for shelf in (OPEN_SHELF, CLOSED_SHELF):
             item = self._call("get_item", Key=_key(shelf, id), ConsistentRead=True).get("Item")
@@ -91,7 +111,11 @@ class DynamoDbLedger:
             entry = _entry(item)
             if entry.state not in OPEN:
                 self._close(entry.id)
-            elif entry.state in states and invocation_id in ("", entry.invocation_id) and role_arn in ("", entry.role_arn):
+            elif (
+                entry.state in states
+                and invocation_id in ("", entry.invocation_id)
+                and role_arn in ("", entry.role_arn)
+            ):
                 found.append(entry)
         return sorted(found, key=lambda entry: (entry.requested, entry.id))
 

@@ -27,12 +27,14 @@ from ringfence.catalog import Catalog
 from ringfence.local.operator_key import operator_key
 from ringfence.local.state import Home
 from ringfence.local.target import endpoint
-from ringfence.names import BROKER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE, Names
+from ringfence.names import RUNNER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE, Names
 from ringfence.settings import Settings, load_stack
 
 # As many calls at once as a runner has threads; IAM's throttling is waited for.
 _CONFIG = Config(max_pool_connections=64, retries={"mode": "adaptive", "total_max_attempts": 8}, connect_timeout=5)
-_LOCAL_CONFIG = Config(max_pool_connections=64, retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=5)
+_LOCAL_CONFIG = Config(
+    max_pool_connections=64, retries={"mode": "standard", "total_max_attempts": 3}, connect_timeout=5
+)
 # The embedded broker's session is taken anew about every minute, so that it outlives a restart of the embedded AWS:
 # botocore renews what ends within 15 minutes.
 _EMBEDDED_LIFE = timedelta(minutes=16)
@@ -145,7 +147,7 @@ def embedded_clients(home: Home, names: Names) -> Clients:
 def _identity() -> str:
     """Who the broker is, in the form of a service account's token. Unsigned: at the embedded target the operator, whose
     key signs the request, vouches for it."""
-    account = {"name": BROKER_SERVICE_ACCOUNT}
+    account = {"name": RUNNER_SERVICE_ACCOUNT}
     claims = {"kubernetes.io": {"namespace": SYSTEM_NAMESPACE, "serviceaccount": account, "pod": {"name": "broker"}}}
     parts = ({"alg": "none"}, claims)
     return ".".join([*(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts), ""])

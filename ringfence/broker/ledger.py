@@ -73,6 +73,12 @@ class Ledger(Protocol):
     def change(self, id: str, states: Collection[State], **values: Any) -> bool:
         """Sets fields of an entry if it is in one of the states; whether it was. Atomic."""
 
+    def note_network(self, id: str, network: str) -> str:
+        """Keeps the first network that a credential was used from, in an entry of any state; the one that is kept.
+
+        Empty when there is no such entry. Atomic.
+        """
+
     def get(self, id: str) -> Entry | None:
         """An entry, open or closed."""
 

@@ -34,7 +34,9 @@ _LOG = logging.getLogger(__name__)
 
 def revoked_document(ids: Sequence[str] = (), cutoff: datetime | None = None) -> str:
     """The policy that denies everything to credentials `ids`, and to every session issued at `cutoff` or before."""
-    listed = statement("Deny", "*", "*", {"StringEquals": {f"aws:PrincipalTag/{CREDENTIAL_TAG}": list(ids) or [NOTHING]}})
+    listed = statement(
+        "Deny", "*", "*", {"StringEquals": {f"aws:PrincipalTag/{CREDENTIAL_TAG}": list(ids) or [NOTHING]}}
+    )
     if cutoff is None:
         return document(listed)
     older = {"DateLessThanEquals": {"aws:TokenIssueTime": stamp(cutoff)}}
@@ -92,9 +94,7 @@ class Revocations:
 
     def _denied(self, role_arn: str, now: datetime) -> list[Entry]:
         return [
-            entry
-            for entry in self._ledger.open(role_arn=role_arn, states=DENIED)
-            if entry.ends + CLOCK_MARGIN > now
+            entry for entry in self._ledger.open(role_arn=role_arn, states=DENIED) if entry.ends + CLOCK_MARGIN > now
         ]
 
     def _put(self, role: str, entries: Sequence[Entry], room: int) -> None:

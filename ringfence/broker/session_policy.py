@@ -37,7 +37,9 @@ def session_policy(tool: Tool, names: Names, ends: datetime, scope: Scope | None
     actions = sorted({action for grant in tool.grants for action in grant.actions})
     short = document(statement("Allow", actions, "*"), *limits)
     if policy_size(short) > SESSION_POLICY_LIMIT:
-        message = f"the session policy has {policy_size(short):,} characters, of which STS takes {SESSION_POLICY_LIMIT:,}"
+        message = (
+            f"the session policy has {policy_size(short):,} characters, of which STS takes {SESSION_POLICY_LIMIT:,}"
+        )
         raise InputError([Problem(where, "scope", message, "name fewer actions and resources, or use wildcards")])
     return short
 
@@ -51,14 +53,18 @@ def _narrowing(tool: Tool, names: Names, scope: Scope | None, where: str) -> lis
     if scope is None:
         return []
     problems = [
-        *_outside(scope.actions, where, "actions", tool, lambda value: any(_covers(grant, value) for grant in tool.grants)),
+        *_outside(
+            scope.actions, where, "actions", tool, lambda value: any(_covers(grant, value) for grant in tool.grants)
+        ),
         *_outside(scope.resources, where, "resources", tool, lambda value: _granted_resource(tool, names, value)),
     ]
     if problems:
         raise InputError(problems)
     narrowed: list[Statement] = []
     if scope.actions is not None:
-        narrowed.append({"Effect": "Deny", "NotAction": sorted(set(scope.actions)), "Resource": "*", "Sid": "OtherActions"})
+        narrowed.append(
+            {"Effect": "Deny", "NotAction": sorted(set(scope.actions)), "Resource": "*", "Sid": "OtherActions"}
+        )
     if scope.resources is not None:
         resources = sorted(set(scope.resources))
         narrowed.append({"Effect": "Deny", "Action": "*", "NotResource": resources, "Sid": "OtherResources"})

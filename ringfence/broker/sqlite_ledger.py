@@ -79,6 +79,12 @@ class SqliteLedger:
             )
             return done.rowcount == 1
 
+    def note_network(self, id: str, network: str) -> str:
+        with self._used() as database:
+            database.execute("UPDATE credentials SET network = ? WHERE id = ? AND network = ''", (network, id))
+        found = self.get(id)
+        return found.network if found else ""
+
     def get(self, id: str) -> Entry | None:
         found = self._select("id = :id", id=id)
         return found[0] if found else None

@@ -100,9 +100,7 @@ class Cloud:
             return self.client(
                 service, credential["AccessKeyId"], credential["SecretAccessKey"], credential["SessionToken"]
             )
-        return self.client(
-            service, credential.access_key_id, credential.secret_access_key, credential.session_token
-        )
+        return self.client(service, credential.access_key_id, credential.secret_access_key, credential.session_token)
 
     def stand_up(self, names: Names = NAMES, catalog: Catalog = CATALOG) -> None:
         """The broker's role and the tools' roles as the components make them."""

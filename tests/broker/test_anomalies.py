@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ringfence.broker import Anomaly, Broker, BrokerError, Credential, lookup, records
+from ringfence.broker import Anomaly, Broker, BrokerError, Credential, SqliteLedger, State, lookup, records
 from ringfence.invocation import Invocation
 
 Invoke = Callable[..., Invocation]
@@ -78,7 +78,9 @@ def test_a_session_that_the_ledger_does_not_know_is_one(broker: Broker, credenti
 
 def test_other_roles_are_none_of_the_broker_s_business(broker: Broker, credential: Credential) -> None:
     other = use(credential, credential.issued)
-    other["userIdentity"] = other["userIdentity"] | {"sessionContext": {"sessionIssuer": {"arn": "arn:aws:iam::1:role/x"}}}
+    other["userIdentity"] = other["userIdentity"] | {
+        "sessionContext": {"sessionIssuer": {"arn": "arn:aws:iam::1:role/x"}}
+    }
     user = {**use(credential, credential.issued), "userIdentity": {"type": "IAMUser", "arn": "arn:aws:iam::1:user/x"}}
     assert broker.anomalies([other, user]) == ()
 
@@ -113,6 +115,32 @@ def test_use_from_two_networks_is_one_also_in_events_that_come_one_by_one(
     assert found.kind == "two-networks" and "was used from" in found.detail
 
 
+@pytest.mark.parametrize("passes", ["one", "two"])
+def test_two_networks_are_one_also_when_events_come_after_the_entry_was_closed(
+    cloud: Any, broker: Broker, ledger: SqliteLedger, credential: Credential, passes: str
+) -> None:
+    """CloudTrail's events come minutes late: by then prune has closed what they speak of."""
+    cloud.clock.advance(600)
+    broker.prune()
+    entry = ledger.get(credential.id)
+    assert entry is not None and entry.state is State.LAPSED and not entry.network
+    first, second = (
+        use(credential, credential.issued, sourceIPAddress=address) for address in ("10.42.7.9", "203.0.113.5")
+    )
+    # Control: one network alone is none.
+    assert broker.anomalies([first, first]) == ()
+    found = broker.anomalies([first, second]) if passes == "one" else broker.anomalies([second])
+    assert kinds(found) == ["two-networks"]
+
+
+def test_two_networks_within_one_pass_are_told_without_the_ledger_s_help(
+    broker: Broker, ledger: SqliteLedger, credential: Credential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "note_network", lambda *_: "")
+    events = [use(credential, credential.issued, sourceIPAddress=address) for address in ("10.42.7.9", "203.0.113.5")]
+    assert kinds(broker.anomalies(events)) == ["two-networks"]
+
+
 def test_each_session_s_kind_is_told_once(broker: Broker, credential: Credential) -> None:
     late = [use(credential, credential.expires + timedelta(seconds=60 + place)) for place in range(50)]
     assert kinds(broker.anomalies(late)) == ["use-after-expiry"]
@@ -132,7 +160,9 @@ def test_every_shape_of_events_is_read(broker: Broker, credential: Credential) -
         assert kinds(broker.anomalies([shape])) == ["use-after-expiry"]
 
 
-@pytest.mark.parametrize("junk", [None, 7, "no json", b"\xff", {}, {"Records": 3}, {"detail": None}, [[], {"eventName": 1}]])
+@pytest.mark.parametrize(
+    "junk", [None, 7, "no json", b"\xff", {}, {"Records": 3}, {"detail": None}, [[], {"eventName": 1}]]
+)
 def test_what_is_no_event_is_left_out(broker: Broker, junk: Any) -> None:
     assert list(records(junk)) == []
     assert broker.anomalies([junk]) == ()

@@ -31,7 +31,9 @@ def refused(probe: Callable[[], Any], code: str = "AccessDenied") -> str:
     return str(caught.value.response["Error"]["Message"])
 
 
-def test_a_credential_reads_the_granted_object_and_not_the_next_bucket(cloud: Any, broker: Broker, invoke: Invoke) -> None:
+def test_a_credential_reads_the_granted_object_and_not_the_next_bucket(
+    cloud: Any, broker: Broker, invoke: Invoke
+) -> None:
     credential = broker.issue(invoke(), "reports")
     assert read(cloud, credential) == b"figures"
     said = refused(lambda: read(cloud, credential, NEXT_BUCKET))

@@ -48,7 +48,9 @@ def kept(request: pytest.FixtureRequest, cloud: Any, tmp_path: Path) -> Ledger:
 
 def test_an_entry_comes_back_as_it_was(kept: Ledger) -> None:
     plain = entry("a")
-    full = entry("b", state=State.ISSUED, issued=START, access_key_id="ASIA", fingerprint="f", note="n", network="10.0.0.0/24")
+    full = entry(
+        "b", state=State.ISSUED, issued=START, access_key_id="ASIA", fingerprint="f", note="n", network="10.0.0.0/24"
+    )
     for made in (plain, full):
         kept.add(made)
         assert kept.get(made.id) == made
@@ -95,6 +97,17 @@ def test_open_entries_are_found_by_invocation_and_role_and_closed_ones_are_not(k
     assert closed is not None and closed.state is State.LAPSED
 
 
+@pytest.mark.parametrize("state", list(State))
+def test_the_first_network_is_kept_in_whatever_state_an_entry_is(kept: Ledger, state: State) -> None:
+    kept.add(entry("a"))
+    assert kept.change("a", OPEN, state=state)
+    assert kept.note_network("a", "10.0.0.0/24") == "10.0.0.0/24"
+    assert kept.note_network("a", "10.0.9.0/24") == "10.0.0.0/24"
+    found = kept.get("a")
+    assert found is not None and (found.network, found.state) == ("10.0.0.0/24", state)
+    assert kept.note_network("unknown", "10.0.0.0/24") == ""
+
+
 def test_only_closed_and_old_entries_are_forgotten(kept: Ledger) -> None:
     for id in "abc":
         kept.add(entry(id))
@@ -116,7 +129,9 @@ def test_more_entries_than_one_page_are_all_found(cloud: Any) -> None:
     assert len(kept.open()) == 40
 
 
-def test_a_broker_works_on_dynamodb_with_its_own_permissions_alone(cloud: Any, invoke: Callable[..., Invocation]) -> None:
+def test_a_broker_works_on_dynamodb_with_its_own_permissions_alone(
+    cloud: Any, invoke: Callable[..., Invocation]
+) -> None:
     table(cloud)
     own = cloud.broker_credentials()
     ledger = DynamoDbLedger(cloud.as_(own, "dynamodb"), ledger_table(NAMES))
@@ -126,7 +141,9 @@ def test_a_broker_works_on_dynamodb_with_its_own_permissions_alone(cloud: Any, i
     assert broker.revoke(invocation_id=credential.invocation_id) == 1
     assert broker.list() == []
     items = json.dumps(cloud.client("dynamodb").scan(TableName=ledger_table(NAMES))["Items"])
-    assert credential.id in items and credential.secret_access_key not in items and credential.session_token not in items
+    assert (
+        credential.id in items and credential.secret_access_key not in items and credential.session_token not in items
+    )
 
 
 def test_a_ledger_that_others_can_read_or_that_is_broken_is_refused_with_a_remedy(tmp_path: Path) -> None:

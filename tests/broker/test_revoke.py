@@ -89,7 +89,9 @@ def test_what_is_issued_while_its_invocation_is_revoked_is_never_handed_out(
     assert not reads(cloud, racing.answer)
 
 
-def test_a_list_that_can_t_be_written_is_said_and_made_good_by_prune(cloud: Any, broker: Broker, invoke: Invoke) -> None:
+def test_a_list_that_can_t_be_written_is_said_and_made_good_by_prune(
+    cloud: Any, broker: Broker, invoke: Invoke
+) -> None:
     credential = broker.issue(invoke(), "reports")
     iam = cloud.client("iam")
     work = iam.get_role_policy(RoleName="ringfence-test-broker", PolicyName="work")["PolicyDocument"]
@@ -161,7 +163,9 @@ def test_a_broker_killed_before_sts_is_asked_leaves_an_entry_that_prune_revokes(
 ) -> None:
     path = str(tmp_path / "broker" / "ledger.sqlite")
     program = KILLED.format(path=[str(Path.cwd())], invocation="a" * 20, ledger=path)
-    killed = subprocess.run([sys.executable, "-c", program], timeout=120, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
+    killed = subprocess.run(
+        [sys.executable, "-c", program], timeout=120, env={**os.environ, "PYTHONPATH": str(Path.cwd())}
+    )
     assert killed.returncode == -signal.SIGKILL
     broker = cloud.broker(ledger)
     (left,) = broker.list()
