@@ -205,7 +205,12 @@ class Egress(pulumi.ComponentResource):
         """What an instance is made of. A template, since only it resolves an image by parameter: a new image is taken
         when something else replaces the instance, and never makes a plan by itself."""
         names = self._args.names
-        disk = {"encrypted": "true", "volume_size": self._args.disk_gib, "volume_type": "gp3", "delete_on_termination": "true"}
+        disk = {
+            "encrypted": "true",
+            "volume_size": self._args.disk_gib,
+            "volume_type": "gp3",
+            "delete_on_termination": "true",
+        }
         return aws.ec2.LaunchTemplate(
             f"{self._name}-template",
             name=names.name("egress"),
@@ -272,6 +277,10 @@ class Egress(pulumi.ComponentResource):
                 # The old instance must let go of the interface first.
                 delete_before_replace=True,
                 replace_on_changes=["launchTemplate"],
+                # The interface says whether packets are checked. The official provider holds the instance's own default,
+                # true, against what it reads from the interface, and would end the NAT with the next update
+                # (github.com/hashicorp/terraform-provider-aws/issues/44768).
+                ignore_changes=["sourceDestCheck"],
             ),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, final
 
 from ringfence.local.providers.base import UNKNOWN
@@ -94,6 +94,14 @@ def restore_paths(new: Any, old: Any, paths: Iterable[str]) -> Any:
             continue
         new = _restore(new, old, steps)
     return new
+
+
+def ignored(new: dict[str, Any], inputs: Mapping[str, Any], outputs: Mapping[str, Any], paths: Iterable[str]) -> Any:
+    """`restore_paths` from the old inputs; a whole property that was never declared stays as the state has it, so that
+    no default is held against it either."""
+    paths = list(paths)
+    restored = restore_paths(new, dict(inputs), paths)
+    return {key: outputs[key] for key in paths if key in outputs and key not in inputs} | restored
 
 
 def _restore(new: Any, old: Any, steps: Path) -> Any:

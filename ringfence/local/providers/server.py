@@ -24,7 +24,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.empty_pb2 import Empty
 
 from ringfence.local.providers.base import Backend, CheckFailure, DiffResult, NotFound, PartialCreate, ProviderError
-from ringfence.local.providers.paths import MISSING, format_path, get_path, parse_path, restore_paths
+from ringfence.local.providers.paths import MISSING, format_path, get_path, ignored, parse_path, restore_paths
 from ringfence.local.providers.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 from ringfence.local.providers.values import Mask, decode, decode_with_mask, encode, join_masks, mask_of, secret_texts
 
@@ -185,7 +185,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             old_inputs, _ = call.values(request.old_inputs)
             old_outputs, _ = call.values(request.olds)
             news, _ = call.values(request.news)
-            news = restore_paths(news, old_inputs, request.ignoreChanges)
+            news = ignored(news, old_inputs, old_outputs, request.ignoreChanges)
             result = self.backend.diff(call.type, call.urn, call.id, old_inputs, old_outputs, news)
             return self._diff_response(result, old_inputs, old_outputs, news)
 
@@ -218,7 +218,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             old_inputs, _ = call.values(request.old_inputs)
             old_outputs, _ = call.values(request.olds)
             news, mask = call.values(request.news)
-            news = restore_paths(news, old_inputs, request.ignoreChanges)
+            news = ignored(news, old_inputs, old_outputs, request.ignoreChanges)
             with self._partial(call, context, mask, news):
                 outputs = self.backend.update(
                     call.type, call.urn, call.id, old_inputs, old_outputs, news, request.preview

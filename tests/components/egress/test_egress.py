@@ -60,6 +60,13 @@ def test_the_address_outlives_the_instance(record):
     assert disk["encrypted"] == "true"
 
 
+def test_the_instance_does_not_take_the_interfaces_forwarding_back(record, preview):
+    for replicas, count in (("single", 1), ("per-zone", 2)):
+        instances = record(_egress(replicas=replicas), preview=preview).of_type("aws:ec2/instance:Instance")
+        assert [r.options.ignore_changes for r in instances] == [("sourceDestCheck",)] * count
+        assert all("sourceDestCheck" not in r.inputs for r in instances)
+
+
 def test_what_the_clients_need_is_known_at_preview(record):
     outputs = record(lambda: (lambda e: [e.endpoint.host, e.endpoint.node_port, e.endpoint.tool_ports, e.ports])(_egress()()), preview=True)
     assert outputs.outputs == ["10.42.192.10", 14999, [15001, 15999], {"fetch": 15001}]

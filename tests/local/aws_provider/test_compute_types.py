@@ -174,3 +174,23 @@ def test_user_data_reaches_the_instance_as_it_was_declared(world: World) -> None
         )
         answer = world.client("ec2").describe_instance_attribute(InstanceId=made.id, Attribute="userData")
         assert base64.b64decode(answer["UserData"]["Value"]) == b"plain"
+
+
+def test_an_instance_holds_its_own_default_against_an_interface_that_forwards(world: World) -> None:
+    """As the official provider does: without ignoreChanges the second update would end the forwarding."""
+    forwarding = interface(world, sourceDestCheck=False)
+    made = world.make(
+        "aws:ec2/instance:Instance",
+        launchTemplate={"id": template(world).id, "version": "1"},
+        primaryNetworkInterface={"networkInterfaceId": forwarding.id},
+    )
+    assert world.changes(made) == ("sourceDestCheck",)
+    world.update(made, made.inputs)
+    world.read(forwarding)
+    assert world.changes(forwarding) == ("sourceDestCheck",)
+
+
+def test_forwarding_is_declared_on_the_interface_and_not_beside_it(world: World) -> None:
+    declared = _from_template(world) | {"sourceDestCheck": False}
+    _, failures = world.backend.check("aws:ec2/instance:Instance", "urn:x::x", {}, declared, b"0123")
+    assert [failure.property for failure in failures] == ["sourceDestCheck"]

@@ -107,10 +107,41 @@ MISTAKES = """
 
 
 def test_mistakes_are_said_at_preview_by_key(engine_factory: Any, endpoint: str) -> None:
-    engine = engine_factory(MISTAKES, config={"aws:region": "us-east-1"}, extra_env={"AWS_ENDPOINT_URL": endpoint, **KEY})
+    engine = engine_factory(
+        MISTAKES, config={"aws:region": "us-east-1"}, extra_env={"AWS_ENDPOINT_URL": endpoint, **KEY}
+    )
     refused = engine.preview()
     assert not refused.ok
     said = refused.stdout + refused.stderr
     for key in ("name", "assumeRolePolicy", "maxSessionDuration"):
         assert key in said
     assert "Traceback" not in said
+
+
+NAT = """
+    import pulumi
+    import pulumi_aws as aws
+
+    ignored = pulumi.ResourceOptions(ignore_changes=pulumi.Config().get_object("ignored"))
+    vpc = aws.ec2.Vpc("network", cidr_block="10.0.0.0/16")
+    subnet = aws.ec2.Subnet("public", vpc_id=vpc.id, cidr_block="10.0.1.0/24")
+    interface = aws.ec2.NetworkInterface("forwarding", subnet_id=subnet.id, source_dest_check=False)
+    aws.ec2.Instance(
+        "proxy",
+        ami="ami-12c6146b",
+        instance_type="t4g.nano",
+        primary_network_interface={"network_interface_id": interface.id},
+        opts=ignored,
+    )
+"""
+
+
+def test_what_is_ignored_and_was_never_declared_stays_as_it_is(engine_factory: Any, endpoint: str) -> None:
+    config = {"aws:region": "us-east-1", "ignored": '["sourceDestCheck"]'}
+    engine = engine_factory(NAT, config=config, extra_env={"AWS_ENDPOINT_URL": endpoint, **KEY})
+    engine.up().check()
+    assert engine.up().changed_steps == ()
+    assert engine.preview(refresh=True).changed_steps == ()
+    engine.config["trial:ignored"] = "[]"
+    assert _names(engine.preview(), "update") == {"proxy"}
+    engine.destroy().check()

@@ -12,6 +12,7 @@ from ringfence.local.providers.paths import (
     changed_paths,
     format_path,
     get_path,
+    ignored,
     parse_path,
     restore_paths,
 )
@@ -86,3 +87,9 @@ def test_ignored_changes_are_as_they_were(path: str, expected: dict) -> None:
     new = {"size": 2, "tags": {"a": "new", "c": "new"}, "list": [{"n": 9, "m": 9}]}
     assert restore_paths(new, old, [path]) == expected
     assert new["size"] == 2
+
+
+def test_an_ignored_property_that_was_never_declared_keeps_its_state() -> None:
+    declared, state = {"a": 1, "map": {"x": 1}}, {"a": 2, "b": False, "map": {"x": 2}}
+    assert ignored({"a": 3, "b": True}, declared, state, ["a", "b"]) == {"a": 1, "b": False}
+    assert ignored({"c": 1}, declared, state, ["b", "c", "map.x"]) == {"b": False}

@@ -108,7 +108,7 @@ class AwsBackend:
         """The differences of the declared inputs from the live state as last read."""
         resource = registry.find(type_)
         self._remember(urn, id_)
-        found = list(differences(resource.props, old_outputs, news))
+        found = list(differences(resource.props, old_outputs, resource.compared(news)))
         return DiffResult(
             changed=tuple(format_path(path) for path, _ in found),
             replaces=tuple(format_path(path) for path, replace in found if replace),
@@ -178,6 +178,7 @@ class AwsBackend:
         """Change in place what differs, unless `preview`."""
         resource = registry.find(type_)
         self._remember(urn, id_)
+        news = resource.compared(news)
         changed = frozenset(str(path[0]) for path, _ in differences(resource.props, old_outputs, news))
         state = completed(resource.props, with_defaults(resource.props, news), old_outputs)
         for name in resource.props:

@@ -339,7 +339,14 @@ class Instance(Ec2Resource):
             return [CheckFailure("ami", "ami and instanceType are required without a launchTemplate")]
         if "userData" in inputs and "userDataBase64" in inputs:
             return [CheckFailure("userData", "is given beside userDataBase64; give one of them")]
+        if "sourceDestCheck" in inputs and "primaryNetworkInterface" in inputs:
+            return [CheckFailure("sourceDestCheck", "is given beside primaryNetworkInterface; set it on the interface")]
         return []
+
+    def compared(self, inputs: Values) -> Values:
+        # As the official provider does, also where the check is the interface's: an interface that forwards then looks
+        # like drift (github.com/hashicorp/terraform-provider-aws/issues/44768).
+        return {"sourceDestCheck": True} | inputs
 
     def request(self, inputs: Values) -> Values:
         request = super().request(inputs) | {"MinCount": 1, "MaxCount": 1}

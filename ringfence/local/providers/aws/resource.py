@@ -131,6 +131,10 @@ class Resource:
         """Declared inputs, brought into the form that everything else works on."""
         return inputs
 
+    def compared(self, inputs: Values) -> Values:
+        """Declared inputs as they are held against the live state: with a default that holds only there."""
+        return inputs
+
     def expected(self, cloud: Cloud, inputs: Values) -> Values:
         """What can be said before creation: defaults, and outputs that follow from the inputs. The rest is UNKNOWN."""
         state = with_defaults(self.props, inputs)
