@@ -16,7 +16,8 @@ from ringfence.names import Names
 class EndpointsArgs:
     """route_table_ids: key → table that routes to the S3 gateway endpoint. interface_services: e.g. ``("sts", "logs")``.
 
-    interface_subnet_ids: zone → subnet of the interface endpoints.
+    interface_subnet_ids: zone → subnet of the interface endpoints. image_buckets: other accounts' buckets that images'
+    layers are read from (`image_sources`).
     """
 
     names: Names
@@ -25,10 +26,12 @@ class EndpointsArgs:
     route_table_ids: Mapping[str, pulumi.Input[str]]
     interface_services: tuple[str, ...]
     interface_subnet_ids: Mapping[str, pulumi.Input[str]]
+    image_buckets: tuple[str, ...] = ()
 
 
-def s3_endpoint_policy(names: Names) -> str:
-    """This account's principals on this account's buckets, and reading two buckets of AWS's own that nodes need.
+def s3_endpoint_policy(names: Names, image_buckets: tuple[str, ...] = ()) -> str:
+    """This account's principals on this account's buckets, reading two buckets of AWS's own that nodes need, and reading
+    those that registries send nodes to: with addresses that the registry signed, or with no signature at all.
 
     Amazon ECR hands out pre-signed addresses in its layer bucket, signed by ECR and not by the node, so that statement
     can't name the account (docs.aws.amazon.com/AmazonECR/latest/userguide/vpc-endpoints.html, "Minimum Amazon S3 bucket
@@ -38,10 +41,14 @@ def s3_endpoint_policy(names: Names) -> str:
     account = {"aws:PrincipalAccount": names.account_id, "aws:ResourceAccount": names.account_id}
     buckets = (f"prod-{names.region}-starport-layer-bucket", f"al2023-repos-{names.region}-de612dc2")
     objects = [names.arn("s3", f"{bucket}/*", region="", account="") for bucket in buckets]
-    return document(
+    statements = [
         statement("Allow", "s3:*", "*", {"StringEquals": account}, "*", "OwnAccountOnly"),
         statement("Allow", "s3:GetObject", objects, None, "*", "ReadImageLayersAndPackages"),
-    )
+    ]
+    if image_buckets:
+        layers = [names.arn("s3", f"{bucket}/*", region="", account="") for bucket in image_buckets]
+        statements.append(statement("Allow", "s3:GetObject", layers, None, "*", "ReadRegistriesLayers"))
+    return document(*statements)
 
 
 def interface_endpoint_policy(names: Names) -> str:
@@ -95,7 +102,7 @@ class Endpoints(pulumi.ComponentResource):
             vpc_id=args.vpc_id,
             service_name=f"com.amazonaws.{names.region}.s3",
             vpc_endpoint_type="Gateway",
-            policy=s3_endpoint_policy(names),
+            policy=s3_endpoint_policy(names, args.image_buckets),
             tags=names.tags("s3"),
             opts=child,
         )

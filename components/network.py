@@ -42,6 +42,7 @@ class NetworkArgs:
     flow_log_group_arn, dns_log_group_arn and (by name) firewall_log_group: where flow logs, DNS queries and firewall alerts
     go. nat: how the system subnets get out; ``instance`` leaves their default route to the egress component.
     nat_gateways: one for all (in the zone named first), or one each. interface_endpoints: services such as ``sts``.
+    image_buckets: other accounts' buckets that images' layers are read from.
     existing: use this VPC instead of making one; then only the controls are made.
     """
 
@@ -54,6 +55,7 @@ class NetworkArgs:
     nat: Literal["instance", "gateway"] = "instance"
     nat_gateways: Literal["single", "per-zone"] = "single"
     interface_endpoints: tuple[str, ...] = ()
+    image_buckets: tuple[str, ...] = ()
     network_firewall: bool = False
     firewall_log_group: pulumi.Input[str] | None = None
     existing: ExistingVpc | None = None
@@ -122,6 +124,7 @@ class Network(pulumi.ComponentResource):
                 self._s3_route_tables(),
                 args.interface_endpoints,
                 self.system_subnet_ids,
+                image_buckets=args.image_buckets,
             ),
             self._child,
         )

@@ -45,11 +45,6 @@ class TelemetryArgs:
     cluster_ready: tuple[pulumi.Resource, ...] = ()
 
 
-def image_domains() -> tuple[str, ...]:
-    """Where nodes get the collector's image; for the DNS allow-list and the proxy."""
-    return ("registry-1.docker.io", "auth.docker.io", "production.cloudflare.docker.com")
-
-
 def _check(args: TelemetryArgs) -> None:
     problems = []
     if not 1 <= args.replicas <= 10:

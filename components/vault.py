@@ -57,11 +57,9 @@ class VaultArgs:
     cluster_ready: tuple[pulumi.Resource, ...] = ()
 
 
-def image_domains(distribution: str) -> tuple[str, ...]:
-    """Where the nodes get the images of a distribution and of the snapshot upload; for the DNS allow-list."""
-    # ECR Public keeps its layers behind this CloudFront distribution
-    # (docs.aws.amazon.com/AmazonECR/latest/public/public-registries.html).
-    return (*config.DISTRIBUTIONS[distribution].image_domains, "public.ecr.aws", "d5l0dvt14r5h8.cloudfront.net")
+def images(distribution: str) -> tuple[str, ...]:
+    """The images of a distribution and of the snapshot upload, where no others are given."""
+    return (config.DISTRIBUTIONS[distribution].image, AWS_CLI_IMAGE)
 
 
 def _check(args: VaultArgs) -> None:

@@ -34,22 +34,16 @@ SNAPSHOT_PREFIX = "raft"
 
 @dataclass(frozen=True)
 class Distribution:
-    """binary: the program. env_prefix: of the variables that it reads. image_domains: where its image comes from."""
+    """binary: the program. env_prefix: of the variables that it reads."""
 
     binary: str
     env_prefix: str
     image: str
-    image_domains: tuple[str, ...]
 
 
 DISTRIBUTIONS: Mapping[str, Distribution] = {
-    OPENBAO: Distribution("bao", "BAO", OPENBAO_IMAGE, ("quay.io", "*.quay.io")),
-    VAULT: Distribution(
-        "vault",
-        "VAULT",
-        VAULT_IMAGE,
-        ("registry-1.docker.io", "auth.docker.io", "production.cloudflare.docker.com"),
-    ),
+    OPENBAO: Distribution("bao", "BAO", OPENBAO_IMAGE),
+    VAULT: Distribution("vault", "VAULT", VAULT_IMAGE),
 }
 
 

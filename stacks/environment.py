@@ -19,21 +19,24 @@ from components.cluster_dns import ClusterDns, ClusterDnsArgs
 from components.egress import Egress, EgressArgs
 from components.gvisor_pool import GvisorPool, GvisorPoolArgs, PoolSize, ProxyEndpoint
 from components.gvisor_user_data import node_hosts
+from components.image_sources import image_buckets, image_domains
 from components.log_store import LogStore, LogStoreArgs
 from components.network import ExistingVpc, Network, NetworkArgs
 from components.node_autoscaler import NodeAutoscaler, NodeAutoscalerArgs
 from components.sandbox import Sandbox, SandboxArgs
 from components.telemetry import Telemetry, TelemetryArgs
-from components.telemetry import image_domains as telemetry_image_domains
 from components.tool_role import ToolRole, ToolRoleArgs
 from components.vault import Vault, VaultArgs
-from components.vault import image_domains as vault_image_domains
+from components.vault import images as vault_images
 from ringfence.catalog import Catalog
 from ringfence.egress.policy import EgressPolicy, ways_out
 from ringfence.settings import Settings, zoned
+from ringfence.versions import CLUSTER_AUTOSCALER_IMAGE, COLLECTOR_IMAGE
 
-# Where the images of the control side come from, besides the account's own registry and EKS's.
-SYSTEM_IMAGE_DOMAINS = ("registry.k8s.io", "*.pkg.dev")
+
+def system_images(settings: Settings) -> tuple[str, ...]:
+    """Images of the control side that come from neither the account's own registry nor EKS's."""
+    return (CLUSTER_AUTOSCALER_IMAGE, COLLECTOR_IMAGE, *vault_images(settings.secrets_distribution))
 
 
 def egress_policy(settings: Settings, catalog: Catalog) -> EgressPolicy:
@@ -117,6 +120,7 @@ class Environment:
                 nat=settings.nat,
                 nat_gateways="per-zone" if production else "single",
                 interface_endpoints=settings.interface_endpoints,
+                image_buckets=image_buckets(system_images(settings), settings.region),
                 network_firewall=settings.network_firewall,
                 firewall_log_group=self.logs.group_names["proxy"],
                 existing=self._existing_vpc(),
@@ -146,8 +150,7 @@ class Environment:
 
     def _resolvable_domains(self) -> tuple[str, ...]:
         """What DNS Firewall lets through: the settings' own, the control side's images, whatever the proxy may reach."""
-        secrets = vault_image_domains(self.settings.secrets_distribution)
-        images = (*SYSTEM_IMAGE_DOMAINS, *secrets, *telemetry_image_domains())
+        images = image_domains(system_images(self.settings))
         return tuple(dict.fromkeys((*self.settings.dns_allowed_domains, *images, *self.policy.domains())))
 
     def _existing_vpc(self) -> ExistingVpc | None:

@@ -9,7 +9,7 @@ import pulumi
 import pytest
 from cryptography import x509
 
-from components.vault import Vault, VaultArgs, image_domains
+from components.vault import Vault, VaultArgs
 from ringfence.errors import InputError
 from ringfence.iam.request import Principal
 from tests.components.vault.conftest import NAMES
@@ -324,8 +324,3 @@ def test_a_certificate_that_ends_soon_is_warned_about(stood_up, monkeypatch):
     monkeypatch.setattr("components.vault_tls.WARN_DAYS", 1000)
     stood_up()
     assert len(warned) == 1 and "tls_rotation" in warned[0]
-
-
-def test_images_come_from_named_domains():
-    assert {"quay.io", "public.ecr.aws"} <= set(image_domains("openbao"))
-    assert {"registry-1.docker.io", "public.ecr.aws"} <= set(image_domains("vault"))
