@@ -215,8 +215,13 @@ class Site:
 
     def _answer(self, connection: socket.socket) -> None:
         with connection:
-            target = self._head(connection).split()[1]
+            head = self._head(connection)
+            target = head.split()[1]
             self.connects.append(target)
+            if not head.startswith(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n"):
+                # As Envoy does; see tests/components/egress.
+                connection.sendall(b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n")
+                return
             if target != "docs.python.org:443":
                 connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
                 return
@@ -298,7 +303,7 @@ def test_a_page_beyond_the_bound_is_cut(site):
 
 def test_what_the_proxy_refuses_is_not_reached(site):
     outcome = fetcher(site).call("web-fetch", {"url": "https://kubernetes.io/"})
-    assert outcome.content == "kubernetes.io could not be reached: OSError"
+    assert outcome.content == "the egress proxy refused kubernetes.io: 403 Forbidden"
     assert site.requests == []
 
 

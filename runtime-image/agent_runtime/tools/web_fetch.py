@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 from collections.abc import Mapping
 from html.parser import HTMLParser
@@ -44,8 +45,7 @@ def tool(surroundings: Surroundings, context: ssl.SSLContext | None = None) -> T
 def _fetched(url: str, host: str, proxy: tuple[str, int], timeout: float, context: ssl.SSLContext | None) -> str:
     parts = urlsplit(url)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection = http.client.HTTPSConnection(*proxy, timeout=timeout, context=context or ssl.create_default_context())
-    connection.set_tunnel(host, 443)
+    connection = _Tunnelled(host, proxy, timeout, context or ssl.create_default_context())
     try:
         connection.request("GET", path, headers={"User-Agent": "ringfence", "Accept": "text/*, application/json;q=0.9"})
         answer = connection.getresponse()
@@ -59,6 +59,8 @@ def _fetched(url: str, host: str, proxy: tuple[str, int], timeout: float, contex
         if not kind.startswith(_TEXT_TYPES):
             raise ToolError(f"the page is {kind[:100]}, not text")
         data = answer.read(MAX_PAGE_BYTES)
+    except _Refused as error:
+        raise ToolError(f"the egress proxy refused {host}: {error}") from None
     except (OSError, http.client.HTTPException) as error:
         raise ToolError(f"{host} could not be reached: {type(error).__name__}") from None
     finally:
@@ -68,6 +70,33 @@ def _fetched(url: str, host: str, proxy: tuple[str, int], timeout: float, contex
     except LookupError:
         text = data.decode(errors="replace")
     return _readable(text) if "html" in kind else text
+
+
+class _Refused(OSError):
+    """The proxy's answer to CONNECT, when it isn't yes."""
+
+
+class _Tunnelled(http.client.HTTPSConnection):
+    """HTTPS to a host through a proxy. http.client's own tunnel says HTTP/1.0 before Python 3.12, which the proxy refuses."""
+
+    def __init__(self, host: str, proxy: tuple[str, int], timeout: float, context: ssl.SSLContext):
+        super().__init__(host, 443, timeout=timeout)
+        self._proxy = proxy
+        self._settings = context
+
+    def connect(self) -> None:
+        """Raises _Refused, OSError or HTTPException."""
+        plain = socket.create_connection(self._proxy, self.timeout)
+        try:
+            plain.sendall(f"CONNECT {self.host}:443 HTTP/1.1\r\nHost: {self.host}:443\r\n\r\n".encode("ascii"))
+            with http.client.HTTPResponse(plain, method="CONNECT") as answer:
+                answer.begin()
+                if answer.status != 200:
+                    raise _Refused(f"{answer.status} {answer.reason}")
+            self.sock = self._settings.wrap_socket(plain, server_hostname=self.host)
+        except BaseException:
+            plain.close()
+            raise
 
 
 class _Text(HTMLParser):
