@@ -237,8 +237,11 @@ def pod_rules(registries: Sequence[str]) -> list[Rule]:
     return [*_identity_rules(), *_isolation_rules(), *_bound_rules(), *_image_rules(registries)]
 
 
-# No one opens a shell, a port or another container in a sandbox: what runs there is what was admitted.
-DENY_ENTRY = Rule("false", "sandboxes are not entered: exec, attach, port-forward and ephemeral containers are refused")
+# No one opens a shell, a port or another container in a sandbox, or gives it more: what runs there is what was admitted.
+DENY_ENTRY = Rule(
+    "false",
+    "sandboxes are not entered or resized: exec, attach, port-forward, ephemeral containers and resize are refused",
+)
 
 NETWORK_RULES = [
     Rule(

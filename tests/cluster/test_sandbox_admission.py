@@ -392,6 +392,17 @@ def test_an_ephemeral_container_is_refused(admin: Api, namespace: str):
     remove_pod(admin, "debugged", namespace)
 
 
+def test_a_running_sandbox_gets_no_more_than_it_was_admitted_with(admin: Api, namespace: str):
+    more = {"spec": {"containers": [{"name": "agent", "resources": {"limits": {"cpu": "600m"}}}]}}
+    for where in (namespace, "default"):
+        admin.create_pod(where, good_pod() | {"metadata": {"name": "resized"}}, dry_run=False)
+    with pytest.raises(ApiException, match="not entered or resized"):
+        admin.core.patch_namespaced_pod_resize("resized", namespace, more)
+    admin.core.patch_namespaced_pod_resize("resized", "default", more)
+    for where in (namespace, "default"):
+        remove_pod(admin, "resized", where)
+
+
 def test_a_running_pods_image_can_not_be_swapped(admin: Api, namespace: str):
     admin.create_pod(namespace, good_pod() | {"metadata": {"name": "swapped"}}, dry_run=False)
     patch = {"spec": {"containers": [{"name": "agent", "image": "docker.io/evil:1"}]}}
