@@ -153,7 +153,9 @@ class Sandbox(pulumi.ComponentResource):
             conditions=in_sandbox,
             variables=[policies.CONTAINERS_VARIABLE],
         )
-        entries = ["pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "pods/ephemeralcontainers"]
+        # resize is a door of its own too: limits raised through it would pass by the rules above.
+        ways = ("exec", "attach", "portforward", "proxy", "ephemeralcontainers", "resize")
+        entries = [f"pods/{way}" for way in ways]
         self._policy(
             "sandbox-entry",
             [policies.DENY_ENTRY],
