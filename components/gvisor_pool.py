@@ -17,6 +17,7 @@ from components.node_role import node_role
 from components.node_template import node_launch_template
 from ringfence.errors import InputError, Problem
 from ringfence.names import GVISOR_HANDLER, GVISOR_RUNTIME_CLASS, LABEL_DOMAIN, SANDBOX_NODE_LABEL, Names
+from ringfence.runner.places import GATEWAY_PORT
 from ringfence.versions import EKS_VERSION, GVISOR_RELEASE
 
 SPOT, ON_DEMAND = "spot", "on-demand"
@@ -24,6 +25,11 @@ _ARCHITECTURES = {"arm64": ("aarch64", "AL2023_ARM_64_STANDARD"), "x86_64": ("x8
 # What one sandbox costs beside its containers: the sentry, the gofer and the shim. An estimate, not a measurement; the
 # scheduler and the quota count it.
 OVERHEAD = {"cpu": "50m", "memory": "96Mi"}
+OTLP_PORT = 4317
+SMALLEST_DISK_GIB = 20
+# What Cluster Autoscaler reads from an Auto Scaling group's tags to know the nodes of an empty one
+# (kubernetes/autoscaler, cluster-autoscaler/cloudprovider/aws/README.md).
+_NODE_TEMPLATE = "k8s.io/cluster-autoscaler/node-template"
 # Added by the API server to every pod of the RuntimeClass.
 SCHEDULING = {
     "nodeSelector": {SANDBOX_NODE_LABEL: GVISOR_RUNTIME_CLASS},
@@ -35,8 +41,8 @@ SCHEDULING = {
 
 @dataclass(frozen=True)
 class PoolSize:
-    """Nodes of one capacity type in one zone: `minimum` always run, in the first zone only; at most `maximum`; no group
-    is made when that is 0."""
+    """Nodes of one capacity type in one zone: `minimum` always run, in the first zone only, kept by the autoscaler; at most
+    `maximum`; no group is made when that is 0."""
 
     minimum: int = 0
     maximum: int = 4
@@ -70,7 +76,7 @@ class GvisorPoolArgs:
     system_security_group_id: pulumi.Input[str]
     s3_prefix_list_id: pulumi.Input[str]
     proxy: ProxyEndpoint
-    system_ports: tuple[int, ...] = (4317,)
+    system_ports: tuple[int, ...] = (OTLP_PORT, GATEWAY_PORT)
     spot: PoolSize = PoolSize()
     on_demand: PoolSize = PoolSize(maximum=1)
     instance_types: tuple[str, ...] = ("m7g.large", "m6g.large")
@@ -90,6 +96,25 @@ def autoscaler_tag(names: Names) -> str:
     return f"{LABEL_DOMAIN}/autoscaled-by/{names.base}"
 
 
+def schedulable_storage(disk_gib: int) -> str:
+    """Ephemeral storage that pods may ask for on a node, as a Kubernetes quantity: the disk without what the kubelet keeps
+    free (a tenth), reserves for itself (1 GiB) and the file system takes (less than 1 GiB)."""
+    return f"{disk_gib * 9 // 10 - 2}Gi"
+
+
+def autoscaler_template_tags(disk_gib: int) -> dict[str, tuple[str, str]]:
+    """What → (key, value) of the tags that say what a node of an empty group will have.
+
+    Without the label or the storage no group fits a sandbox, which selects the one and must limit the other: the pool would
+    stay empty for ever. The taint keeps pods that don't tolerate it from starting nodes.
+    """
+    return {
+        "label": (f"{_NODE_TEMPLATE}/label/{SANDBOX_NODE_LABEL}", GVISOR_RUNTIME_CLASS),
+        "taint": (f"{_NODE_TEMPLATE}/taint/{SANDBOX_NODE_LABEL}", f"{GVISOR_RUNTIME_CLASS}:NoSchedule"),
+        "storage": (f"{_NODE_TEMPLATE}/resources/ephemeral-storage", schedulable_storage(disk_gib)),
+    }
+
+
 def _check(args: GvisorPoolArgs) -> None:
     problems = []
     if args.architecture not in _ARCHITECTURES:
@@ -103,6 +128,9 @@ def _check(args: GvisorPoolArgs) -> None:
             problems.append(Problem("gVisor pool", kind, message, "0 ≤ minimum ≤ maximum"))
     if not args.subnet_ids:
         problems.append(Problem("gVisor pool", "subnet_ids", "is empty", "the sandbox subnet of each zone"))
+    if args.disk_gib < SMALLEST_DISK_GIB:
+        remedy = f"{SMALLEST_DISK_GIB} or more"
+        problems.append(Problem("gVisor pool", "disk_gib", f"is {args.disk_gib}: no room for images", remedy))
     if not args.instance_types:
         problems.append(Problem("gVisor pool", "instance_types", "is empty", "e.g. m7g.large"))
     if problems:
@@ -112,8 +140,8 @@ def _check(args: GvisorPoolArgs) -> None:
 class GvisorPool(pulumi.ComponentResource):
     """Nodes for hostile code. Needs an AWS and a Kubernetes provider.
 
-    Makes: a node group per zone and capacity type (spot, on-demand), tainted, scaled to zero by default, with the autoscaler's
-    tags on their Auto Scaling groups; their launch template with the user data of `gvisor_user_data`; their role; their
+    Makes: a node group per zone and capacity type (spot, on-demand), tainted, made empty, with the autoscaler's tags on their
+    Auto Scaling groups; their launch template with the user data of `gvisor_user_data`; their role; their
     security group and its rules, also the matching ones of control plane, system nodes and proxy; the RuntimeClass
     `gvisor` with scheduling and overhead.
     Protects against: sandboxes on an ordinary node, or ordinary pods beside sandboxes (taint, selector); a node without
@@ -126,8 +154,8 @@ class GvisorPool(pulumi.ComponentResource):
     node listener (`gvisor_user_data.node_hosts` lists every host), the release and image layers come over the S3 gateway
     endpoint, and the Kubernetes API is reached at its private endpoint.
 
-    Outputs: node_group_names (known at preview); security_group_id; node_role_arn (known);
-    runtime_class (name, known).
+    Outputs: node_group_names (known at preview); always_on (`MIN:MAX:GROUP` of groups that are never empty, as the
+    autoscaler takes them); security_group_id; node_role_arn (known); runtime_class (name, known).
     """
 
     def __init__(self, name: str, args: GvisorPoolArgs, opts: pulumi.ResourceOptions | None = None):
@@ -147,6 +175,7 @@ class GvisorPool(pulumi.ComponentResource):
             base64.b64encode(user_data(spec).encode()).decode(),
         )  # fmt: skip
         self.node_group_names: list[str] = []
+        self.always_on: list[pulumi.Output[str]] = []
         opts = pulumi.ResourceOptions(
             parent=self,
             depends_on=[*ready, *rules, *args.nodes_ready],
@@ -155,9 +184,10 @@ class GvisorPool(pulumi.ComponentResource):
         first = next(iter(args.subnet_ids))
         for kind, size in args.sizes.items():
             for zone in args.subnet_ids:
-                minimum = size.minimum if zone == first else 0
-                group = self._group(kind, zone, PoolSize(minimum, size.maximum), role, template, ami_type, opts)
-                self._tell_autoscaler(f"{kind}-{zone}", group)
+                group = self._group(kind, zone, size.maximum, role, template, ami_type, opts)
+                scaling_group = self._tell_autoscaler(f"{kind}-{zone}", group)
+                if size.minimum and zone == first:
+                    self.always_on.append(pulumi.Output.format("{}:{}:{}", size.minimum, size.maximum, scaling_group))
         self._runtime_class()
         self.register_outputs({})
 
@@ -165,14 +195,18 @@ class GvisorPool(pulumi.ComponentResource):
         self,
         kind: str,
         zone: str,
-        size: PoolSize,
+        maximum: int,
         role: aws.iam.Role,
         template: aws.ec2.LaunchTemplate,
         ami_type: str,
         opts: pulumi.ResourceOptions,
     ) -> aws.eks.NodeGroup:
         """One zone's nodes of one kind. EKS can't change a group's subnets: with a group for all zones, one more zone
-        would replace every sandbox node."""
+        would replace every sandbox node.
+
+        Its minimum is 0 even where nodes always run: EKS reports a group as made once its nodes are ready, and they can't
+        be before the bucket, made in the same run, holds gVisor and Envoy. The autoscaler keeps the minimum instead.
+        """
         args, names = self._args, self._args.names
         group_name = names.name(f"sandbox-{kind}-{zone}")
         self.node_group_names.append(group_name)
@@ -187,7 +221,7 @@ class GvisorPool(pulumi.ComponentResource):
             instance_types=list(args.instance_types),
             capacity_type=kind.upper().replace("-", "_"),
             launch_template={"id": template.id, "version": template.latest_version.apply(str)},
-            scaling_config={"min_size": size.minimum, "max_size": size.maximum, "desired_size": size.minimum},
+            scaling_config={"min_size": 0, "max_size": maximum, "desired_size": 0},
             update_config={"max_unavailable": 1},
             # The label is not here: the node gives it to itself once gVisor is verified.
             taints=[{"key": SANDBOX_NODE_LABEL, "value": GVISOR_RUNTIME_CLASS, "effect": "NO_SCHEDULE"}],
@@ -195,11 +229,11 @@ class GvisorPool(pulumi.ComponentResource):
             opts=opts,
         )
 
-    def _tell_autoscaler(self, key: str, group: aws.eks.NodeGroup) -> None:
-        """An empty group has no node to learn from: tags say which label its nodes will have, and that it is ours."""
+    def _tell_autoscaler(self, key: str, group: aws.eks.NodeGroup) -> pulumi.Output[str]:
+        """Tags the group as the autoscaler's, with what its nodes will have. Returns the Auto Scaling group's name."""
         tags = {
             "discovery": (autoscaler_tag(self._args.names), "owned"),
-            "label": (f"k8s.io/cluster-autoscaler/node-template/label/{SANDBOX_NODE_LABEL}", GVISOR_RUNTIME_CLASS),
+            **autoscaler_template_tags(self._args.disk_gib),
         }
         scaling_group = group.resources.apply(lambda made: made[0].autoscaling_groups[0].name)
         for what, (tag, value) in tags.items():
@@ -209,6 +243,7 @@ class GvisorPool(pulumi.ComponentResource):
                 tag={"key": tag, "value": value, "propagate_at_launch": False},
                 opts=pulumi.ResourceOptions(parent=self),
             )
+        return scaling_group
 
     def _runtime_class(self) -> None:
         k8s.node.v1.RuntimeClass(
@@ -264,7 +299,14 @@ class GvisorPool(pulumi.ComponentResource):
         return rules
 
     def _rule(
-        self, direction: str, key: str, owner: pulumi.Input[str], peer: pulumi.Input[str], first: int, last: int, why: str
+        self,
+        direction: str,
+        key: str,
+        owner: pulumi.Input[str],
+        peer: pulumi.Input[str],
+        first: int,
+        last: int,
+        why: str,
     ) -> pulumi.Resource:
         kind = aws.vpc.SecurityGroupIngressRule if direction == "in" else aws.vpc.SecurityGroupEgressRule
         return kind(

@@ -4,7 +4,8 @@ Order on AL2023 (awslabs/amazon-eks-ami, nodeadm): `nodeadm-config` reads the No
 cloud-init; cloud-init then runs the shell part; `nodeadm-run` starts after cloud-init is done, merges
 /etc/eks/nodeadm.d/*.yaml over the user data, configures again because the two differ, and starts containerd and kubelet.
 So the containerd handler and the node label stand in a drop-in that the shell part writes as its very last step: a node
-whose download or digest is wrong joins without them, and no sandbox is ever scheduled there.
+whose release has a wrong digest joins without them, and no sandbox is ever scheduled there; a node whose release isn't in
+the bucket yet waits, and does not join before it is.
 """
 
 from __future__ import annotations
@@ -248,11 +249,11 @@ systemctl daemon-reload
 systemctl enable --now ringfence-relay.service
 
 # gVisor {spec.release}, from the environment's own bucket through the S3 gateway endpoint.
-for attempt in 1 2 3 4 5; do
-  env -u HTTPS_PROXY -u https_proxy aws s3 cp --region {spec.names.region} --no-progress \\
-    s3://{bucket}/{key} "$work/gvisor.tar.bz2" && break
-  [ "$attempt" -lt 5 ] || fail "gVisor could not be fetched from s3://{bucket}/{key}"
-  sleep "$attempt"
+# An environment's first nodes may be here before it: they wait, and join once it is mirrored.
+until env -u HTTPS_PROXY -u https_proxy aws s3 cp --region {spec.names.region} --no-progress \\
+    s3://{bucket}/{key} "$work/gvisor.tar.bz2"; do
+  echo "ringfence: no s3://{bucket}/{key} yet, this node waits for it: run ringfence mirror" >&2
+  sleep 15
 done
 echo "{spec.digest}  $work/gvisor.tar.bz2" | sha512sum --check --status \\
   || fail "gVisor {spec.release} has a sha512 that is not the pinned one"

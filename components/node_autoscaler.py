@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -27,14 +28,16 @@ _PRIORITIES = {20: SPOT, 10: ON_DEMAND}
 
 @dataclass(frozen=True)
 class NodeAutoscalerArgs:
-    """vpc_cidr and service_cidr: where the Kubernetes API answers. image: by digest. cluster_ready: what must exist
-    before the service account can be bound to the role (the cluster)."""
+    """vpc_cidr and service_cidr: where the Kubernetes API answers. image: by digest. always_on: `MIN:MAX:GROUP` of Auto
+    Scaling groups that are never empty (`GvisorPool.always_on`). cluster_ready: what must exist before the service account
+    can be bound to the role (the cluster)."""
 
     names: Names
     cluster_name: str
     vpc_cidr: str
     service_cidr: str
     image: str = CLUSTER_AUTOSCALER_IMAGE
+    always_on: Sequence[pulumi.Input[str]] = ()
     namespace: str = SYSTEM_NAMESPACE
     cluster_ready: tuple[pulumi.Resource, ...] = ()
 
@@ -75,8 +78,8 @@ class NodeAutoscaler(pulumi.ComponentResource):
 
     Makes: its role and policy, the Pod Identity association; service account, cluster role and role with bindings,
     priorities, deployment, network policy.
-    Protects against: paying for idle sandbox nodes; a stolen autoscaler resizing anything but the pool (tag condition)
-    or reading secrets (no such rule); pods that reach it (no ingress).
+    Protects against: paying for idle sandbox nodes, other than those that always run; a stolen autoscaler resizing anything
+    but the pool (tag condition) or reading secrets (no such rule); pods that reach it (no ingress).
     Trust zone: control side.
 
     Outputs: role_arn (known at preview).
@@ -108,7 +111,9 @@ class NodeAutoscaler(pulumi.ComponentResource):
             f"{name}-deployment",
             # Pods take time to start; a deployment that is not ready yet is no reason to hold up everything else.
             metadata=self._meta(NAME) | {"annotations": {"pulumi.com/skipAwait": "true"}},
-            spec=deployment_spec(args.image, args.namespace, args.names.region, autoscaler_tag(args.names)),
+            spec=deployment_spec(
+                args.image, args.namespace, args.names.region, autoscaler_tag(args.names), args.always_on
+            ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[identity, account]),
         )
         self.register_outputs({})

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pulumi
+
 from ringfence.names import SANDBOX_NODE_LABEL
 
 NAME = "cluster-autoscaler"
@@ -60,13 +64,19 @@ def network_policy_spec(vpc_cidr: str, service_cidr: str) -> dict:
     }  # fmt: skip
 
 
-def deployment_spec(image: str, namespace: str, region: str, discovery_tag: str) -> dict:
-    """One replica under Pod Security `restricted`, on a system node. It sees only groups that carry the tag."""
+def deployment_spec(
+    image: str, namespace: str, region: str, discovery_tag: str, always_on: Sequence[pulumi.Input[str]] = ()
+) -> dict:
+    """One replica under Pod Security `restricted`, on a system node. It sees only groups that carry the tag, and keeps those
+    of `always_on` (`MIN:MAX:GROUP`) at their minimum or above."""
     labels = {"app.kubernetes.io/name": NAME}
-    arguments = [
+    arguments: list[pulumi.Input[str]] = [
         "--cloud-provider=aws",
         f"--namespace={namespace}",
         f"--node-group-auto-discovery=asg:tag={discovery_tag}",
+        # Minimum and maximum that are given here win over those of the Auto Scaling group (auto_scaling_groups.go).
+        *(pulumi.Output.concat("--nodes=", group) for group in always_on),
+        "--enforce-node-group-min-size=true",
         "--expander=priority",
         "--scale-down-unneeded-time=5m",
         "--skip-nodes-with-system-pods=false",

@@ -6,6 +6,7 @@ import email
 import hashlib
 import io
 import os
+import signal
 import subprocess
 import tarfile
 import tomllib
@@ -32,8 +33,13 @@ FLAGS = "etc/containerd/runsc.toml"
 
 
 def _spec(names, **changes):
-    values = {"machine": "aarch64", "proxy_host": "egress.ringfence-test.internal", "proxy_port": 15000,
-              "vpc_cidr": "10.42.0.0/16", "service_cidr": "172.20.0.0/16"}
+    values = {
+        "machine": "aarch64",
+        "proxy_host": "egress.ringfence-test.internal",
+        "proxy_port": 15000,
+        "vpc_cidr": "10.42.0.0/16",
+        "service_cidr": "172.20.0.0/16",
+    }
     return NodeSpec(names, **(values | changes))
 
 
@@ -68,18 +74,21 @@ def _program(folder: Path, name: str, text: str) -> None:
 
 @pytest.fixture
 def boot(tmp_path, names):
-    """Runs the shell part in a root of its own; `aws` hands out `bundle`. Returns the process and the root."""
+    """Runs the shell part in a root of its own; `aws` hands out `bundle`, from the time on that the script has slept
+    `after` times. It is ended when it has slept 30 times. Returns the process and the root."""
 
-    def run(bundle: bytes | None, pinned: bytes) -> tuple[subprocess.CompletedProcess, Path]:
+    def run(bundle: bytes, pinned: bytes, after: int = 0) -> tuple[subprocess.CompletedProcess, Path]:
         root, programs = tmp_path / "root", tmp_path / "programs"
         (root / "etc").mkdir(parents=True)
         programs.mkdir()
         (root / "etc/hosts").write_text("127.0.0.1 localhost\n")
-        (tmp_path / "release").write_bytes(bundle or b"")
-        serve = f'cp "{tmp_path}/release" "${{@: -1}}"' if bundle is not None else "exit 1"
+        (tmp_path / "release").write_bytes(bundle)
+        (tmp_path / "slept").touch()
+        slept = f'$(wc -l <"{tmp_path}/slept")'
+        serve = f'[ {slept} -ge {after} ] || exit 1\ncp "{tmp_path}/release" "${{@: -1}}"'
         _program(programs, "aws", f'echo "$@" >>"{tmp_path}/calls"\n{serve}')
         _program(programs, "systemctl", f'echo systemctl "$@" >>"{tmp_path}/calls"')
-        _program(programs, "sleep", "exit 0")
+        _program(programs, "sleep", f'echo "$@" >>"{tmp_path}/slept"\n[ {slept} -lt 30 ] || kill -TERM $PPID')
         script = tmp_path / "part.sh"
         script.write_text(install_script(_spec(names, sha512=hashlib.sha512(pinned).hexdigest()), str(root)))
         environment = {"PATH": f"{programs}:{os.environ['PATH']}", "HTTPS_PROXY": "http://wrong:1"}
@@ -112,8 +121,13 @@ def test_nodes_use_the_proxy_for_everything_but_the_vpc_the_api_and_s3(names):
     environment = config["spec"]["instance"]["environment"]["default"]
     assert environment["HTTPS_PROXY"] == "http://egress.ringfence-test.internal:15000"
     direct = environment["NO_PROXY"].split(",")
-    assert {"10.42.0.0/16", "172.20.0.0/16", "169.254.0.0/16", ".eks.amazonaws.com", ".s3.us-east-1.amazonaws.com"} <= set(
-        direct)
+    assert {
+        "10.42.0.0/16",
+        "172.20.0.0/16",
+        "169.254.0.0/16",
+        ".eks.amazonaws.com",
+        ".s3.us-east-1.amazonaws.com",
+    } <= set(direct)
     assert ".amazonaws.com" not in direct
 
 
@@ -165,10 +179,9 @@ def test_a_verified_release_gives_the_node_handler_and_label(boot, tmp_path):
     [
         (_bundle() + b"x", _bundle(), "sha512"),
         (_bundle("20260101.0"), _bundle(), "sha512"),
-        (None, _bundle(), "could not be fetched"),
         (b"", _bundle(), "sha512"),
     ],
-    ids=["altered", "another release", "not there", "empty"],
+    ids=["altered", "another release", "empty"],
 )
 def test_a_release_that_is_not_the_pinned_one_gives_neither_handler_nor_label(boot, bundle, pinned, said):
     done, root = boot(bundle, pinned)
@@ -176,6 +189,22 @@ def test_a_release_that_is_not_the_pinned_one_gives_neither_handler_nor_label(bo
     assert said in done.stderr and "without the gVisor handler and label" in done.stderr
     assert not (root / HANDLER).exists() and not (root / FLAGS).exists()
     assert not (root / "usr/local/bin/runsc").exists()
+
+
+def test_a_node_that_starts_before_the_mirror_joins_once_the_release_is_there(boot):
+    bundle = _bundle()
+    done, root = boot(bundle, pinned=bundle, after=7)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("this node waits for it: run ringfence mirror") == 7
+    assert (root / HANDLER).read_text() == drop_in()
+
+
+def test_a_node_without_a_release_goes_on_waiting_and_has_neither_handler_nor_label(boot):
+    """cloud-init has no time limit, and nodeadm starts the kubelet only after it: the node doesn't join."""
+    bundle = _bundle()
+    done, root = boot(bundle, pinned=bundle, after=1000)
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert not (root / HANDLER).exists() and not (root / "usr/local/bin/runsc").exists()
 
 
 @pytest.mark.parametrize("without", ["runsc", "containerd-shim-runsc-v1", "gvisor-bin"])
