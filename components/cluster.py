@@ -38,6 +38,9 @@ _ADDON_CONFIG: Mapping[str, dict] = {
 
 # EKS needs two, and never lets a cluster's zones be changed.
 CONTROL_PLANE_ZONES = 2
+# As many as the secrets store has replicas: with each in a zone of its own, it outlives the loss of any. A node stays where
+# it is when zones are added, since its volumes can't follow it.
+NODE_ZONES = 3
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class SystemNodes:
 @dataclass(frozen=True)
 class ClusterArgs:
     """subnet_ids: system subnets by availability zone, two or more, in the order of the settings: the control plane's
-    interfaces are in the first two, system nodes are dealt out to all in turn. log_group: `LogStore.groups["cluster"]`.
+    interfaces are in the first two, system nodes are dealt out to the first three in turn; three or more need three zones.
+    log_group: `LogStore.groups["cluster"]`.
     admin_principal_arns: IAM roles or users that administer the cluster; whoever runs Pulumi must be among them.
     public_access_cidrs: who may reach the API from outside; empty means the private endpoint only. deletion_protection:
     also protects the cluster in Pulumi.
@@ -86,18 +90,27 @@ def _check(args: ClusterArgs) -> None:
     if len(args.subnet_ids) < 2:
         zones = ", ".join(args.subnet_ids) or "none"
         problems.append(Problem("cluster", "subnet_ids", f"zones: {zones}", "give two or more zones: EKS needs them"))
+    nodes = args.system_nodes.count
+    if nodes >= NODE_ZONES > len(args.subnet_ids):
+        message = f"{nodes} nodes in {len(args.subnet_ids)} zones: a zone added later would take one from another"
+        remedy = f"name {NODE_ZONES} zones, or have at most {NODE_ZONES - 1} nodes"
+        problems.append(Problem("cluster", "system_nodes.count", message, remedy))
     if not args.admin_principal_arns:
         remedy = "name the roles that administer the cluster, the one that runs Pulumi included"
         problems.append(Problem("cluster", "admin_principal_arns", "nobody could ever administer the cluster", remedy))
-    if args.system_nodes.count < 1:
-        problems.append(Problem("cluster", "system_nodes.count", f"is {args.system_nodes.count}", "1 or more"))
+    if nodes < 1:
+        problems.append(Problem("cluster", "system_nodes.count", f"is {nodes}", "1 or more"))
     if problems:
         raise InputError(problems)
 
 
 def dealt_out(count: int, zones: tuple[str, ...]) -> dict[str, int]:
-    """`count` nodes dealt out to zones in turn: zone → number, zones without a node left out."""
-    shares = {zone: count // len(zones) + (index < count % len(zones)) for index, zone in enumerate(zones)}
+    """`count` nodes dealt out in turn to the first three zones: zone → number, zones without a node left out.
+
+    A further zone moves none of them, since `ClusterArgs` wants three zones for three nodes.
+    """
+    homes = zones[:NODE_ZONES]
+    shares = {zone: count // len(homes) + (index < count % len(homes)) for index, zone in enumerate(homes)}
     return {zone: share for zone, share in shares.items() if share}
 
 
@@ -134,8 +147,12 @@ def kubeconfig(name: str, region: str, endpoint: str, certificate_authority: str
     certificate_authority: base64, as EKS gives it.
     """
     arguments = ["eks", "get-token", "--cluster-name", name, "--region", region, "--output", "json"]
-    exec_ = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "aws", "args": arguments,
-             "interactiveMode": "Never"}
+    exec_ = {
+        "apiVersion": "client.authentication.k8s.io/v1beta1",
+        "command": "aws",
+        "args": arguments,
+        "interactiveMode": "Never",
+    }
     config = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -163,8 +180,8 @@ class Cluster(pulumi.ComponentResource):
     Trust zone: control side.
 
     Outputs: cluster_name (known at preview); endpoint, certificate_authority (base64), kubeconfig (secret-free JSON);
-    control_plane_security_group_id, system_security_group_id; key_alias (known); cluster, system_node_groups (to
-    depend on).
+    control_plane_security_group_id, system_security_group_id; key_alias (known); to depend on: cluster,
+    system_node_groups, and access (administrators' entries, without which the Kubernetes API refuses everybody).
     """
 
     def __init__(self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None):
@@ -181,7 +198,7 @@ class Cluster(pulumi.ComponentResource):
         self.kubeconfig: pulumi.Output[str] = pulumi.Output.all(self.endpoint, self.certificate_authority).apply(
             lambda known: kubeconfig(self.cluster_name, names.region, known[0], known[1])
         )
-        self._access()
+        self.access = self._access()
         before_nodes = self._addons()
         self.system_node_groups = self._system_nodes(before_nodes)
         self.register_outputs({})
@@ -235,7 +252,9 @@ class Cluster(pulumi.ComponentResource):
             ),
         )
 
-    def _access(self) -> None:
+    def _access(self) -> list[pulumi.Resource]:
+        """The only ways in, since the cluster's creator gets none: whoever makes Kubernetes objects depends on them."""
+        ways_in: list[pulumi.Resource] = []
         for principal in sorted(set(self._args.admin_principal_arns)):
             key = principal.partition(":iam::")[2]
             entry = aws.eks.AccessEntry(
@@ -246,7 +265,7 @@ class Cluster(pulumi.ComponentResource):
                 tags=self._args.names.tags(),
                 opts=self._child(),
             )
-            aws.eks.AccessPolicyAssociation(
+            association = aws.eks.AccessPolicyAssociation(
                 f"{self._name}-admin-{key}-policy",
                 cluster_name=self.cluster.name,
                 principal_arn=principal,
@@ -256,6 +275,8 @@ class Cluster(pulumi.ComponentResource):
                 access_scope={"type": "cluster"},
                 opts=self._child(entry),
             )
+            ways_in += [entry, association]
+        return ways_in
 
     def _addons(self) -> list[pulumi.Resource]:
         """The add-ons that nodes need before they are ready."""
@@ -276,14 +297,14 @@ class Cluster(pulumi.ComponentResource):
         )
         agent = self._addon("eks-pod-identity-agent")
         cni = self._addon(
-            "vpc-cni", agent, cni_policy,
+            "vpc-cni",
+            agent,
+            cni_policy,
             identities=[{"role_arn": cni_role.arn, "service_account": "aws-node"}],
         )
         return [agent, cni, self._addon("kube-proxy")]
 
-    def _addon(
-        self, addon: str, *depends_on: pulumi.Resource, identities: list[dict] | None = None
-    ) -> aws.eks.Addon:
+    def _addon(self, addon: str, *depends_on: pulumi.Resource, identities: list[dict] | None = None) -> aws.eks.Addon:
         config = _ADDON_CONFIG.get(addon)
         return aws.eks.Addon(
             f"{self._name}-{addon}",

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 
+import pulumi
 import pulumi_aws as aws
 import pytest
 
-from components.cluster import Cluster, ClusterArgs, SystemNodes, cluster_role_trust, kubeconfig, secrets_key_use
+from components.cluster import (
+    Cluster,
+    ClusterArgs,
+    SystemNodes,
+    cluster_role_trust,
+    dealt_out,
+    kubeconfig,
+    secrets_key_use,
+)
 from components.encryption_key import key_policy
 from ringfence.errors import InputError
 from ringfence.iam.document import parse
@@ -51,10 +60,18 @@ def test_the_api_is_never_open_to_the_world(made, cidr):
 
 def test_all_mistakes_are_told_at_once(made):
     with pytest.raises(InputError) as caught:
-        made(public_access_cidrs=("0.0.0.0/0",), admin_principal_arns=(), subnet_ids={"us-east-1a": "subnet-a"},
-             system_nodes=SystemNodes(count=0))
+        made(
+            public_access_cidrs=("0.0.0.0/0",),
+            admin_principal_arns=(),
+            subnet_ids={"us-east-1a": "subnet-a"},
+            system_nodes=SystemNodes(count=0),
+        )
     assert {p.key for p in caught.value.problems} == {
-        "public_access_cidrs", "admin_principal_arns", "subnet_ids", "system_nodes.count"}
+        "public_access_cidrs",
+        "admin_principal_arns",
+        "subnet_ids",
+        "system_nodes.count",
+    }
 
 
 def test_the_cluster_is_pinned_protected_and_in_standard_support(made, preview):
@@ -74,7 +91,8 @@ def test_secrets_are_encrypted_with_the_clusters_own_key(made, preview, names, u
     assert encryption == {"provider": {"keyArn": key}, "resources": ["secrets"]}
     policy = parse(key_policy(names, secrets_key_use(names)), "resource")
     assert [entry.value for entry in policy.statements[-1].principals] == [
-        "arn:aws:iam::111122223333:role/ringfence-test-cluster"]
+        "arn:aws:iam::111122223333:role/ringfence-test-cluster"
+    ]
     assert recording.one("aws:kms/key:Key")["enableKeyRotation"] is True
 
 
@@ -106,6 +124,16 @@ def test_adding_an_administrator_touches_nobody_else(made):
     assert before < after and len(after - before) == 2
 
 
+def test_who_depends_on_the_access_waits_for_every_entry_and_its_policy(made, preview):
+    def program(cluster):
+        aws.cloudwatch.LogGroup("after", opts=pulumi.ResourceOptions(depends_on=cluster.access))
+
+    after = made(preview, returning=program).one("aws:cloudwatch/logGroup:LogGroup", "after")
+    waited = {urn.rpartition("::")[2] for urn in after.options.depends_on}
+    roles = ("111122223333:role/deploy", "111122223333:role/people/ops")
+    assert waited == {f"cluster-admin-{role}{kind}" for role in roles for kind in ("", "-policy")}
+
+
 def test_add_ons_are_pinned_and_the_cni_is_strict_from_the_first_packet(made, preview):
     addons = {r["addonName"]: r for r in made(preview).of_type("aws:eks/addon:Addon")}
     assert set(addons) == {"vpc-cni", "kube-proxy", "eks-pod-identity-agent"}
@@ -117,13 +145,18 @@ def test_add_ons_are_pinned_and_the_cni_is_strict_from_the_first_packet(made, pr
 
 def test_cni_permissions_belong_to_the_cnis_pods_and_not_to_nodes(made):
     recording = made()
-    (identity,) = next(
-        r for r in recording.of_type("aws:eks/addon:Addon") if r["addonName"] == "vpc-cni")["podIdentityAssociations"]
+    (identity,) = next(r for r in recording.of_type("aws:eks/addon:Addon") if r["addonName"] == "vpc-cni")[
+        "podIdentityAssociations"
+    ]
     assert identity["serviceAccount"] == "aws-node"
-    attached = {(r["role"], r["policyArn"].rpartition("/")[2])
-                for r in recording.of_type("aws:iam/rolePolicyAttachment:RolePolicyAttachment")}
+    attached = {
+        (r["role"], r["policyArn"].rpartition("/")[2])
+        for r in recording.of_type("aws:iam/rolePolicyAttachment:RolePolicyAttachment")
+    }
     assert {policy for role, policy in attached if role == "ringfence-test-system-node"} == {
-        "AmazonEC2ContainerRegistryPullOnly", "AmazonEKSWorkerNodePolicy"}
+        "AmazonEC2ContainerRegistryPullOnly",
+        "AmazonEKSWorkerNodePolicy",
+    }
     assert ("ringfence-test-cni", "AmazonEKS_CNI_Policy") in attached
 
 
@@ -149,13 +182,34 @@ def test_the_control_plane_stays_in_the_first_two_zones_named(made):
 
 
 @pytest.mark.parametrize(
-    ("nodes", "groups"),
-    [(1, {"subnet-a": 1}), (2, {"subnet-a": 1, "subnet-b": 1}), (5, {"subnet-a": 3, "subnet-b": 2})],
+    ("nodes", "zones", "groups"),
+    [
+        (1, "ab", {"subnet-a": 1}),
+        (2, "ab", {"subnet-a": 1, "subnet-b": 1}),
+        (3, "abc", {"subnet-a": 1, "subnet-b": 1, "subnet-c": 1}),
+        (5, "abcd", {"subnet-a": 2, "subnet-b": 2, "subnet-c": 1}),
+    ],
 )
-def test_system_nodes_are_dealt_out_to_the_zones(made, nodes, groups):
-    recording = made(system_nodes=SystemNodes(nodes))
+def test_system_nodes_are_dealt_out_to_the_first_three_zones(made, nodes, zones, groups):
+    subnets = {f"us-east-1{zone}": f"subnet-{zone}" for zone in zones}
+    recording = made(system_nodes=SystemNodes(nodes), subnet_ids=subnets)
     made_groups = recording.of_type("aws:eks/nodeGroup:NodeGroup")
     assert {group["subnetIds"][0]: group["scalingConfig"]["desiredSize"] for group in made_groups} == groups
+
+
+@pytest.mark.parametrize("nodes", range(1, 21))
+def test_a_zone_added_at_the_end_moves_no_system_node(nodes):
+    fewest = 2 if nodes < 3 else 3
+    for zones in range(fewest, 6):
+        assert dealt_out(nodes, tuple("abcdef"[:zones])) == dealt_out(nodes, tuple("abcdef"[: zones + 1]))
+
+
+def test_three_system_nodes_in_two_zones_are_refused_since_a_third_zone_would_move_one(made):
+    with pytest.raises(InputError) as caught:
+        made(system_nodes=SystemNodes(3))
+    (problem,) = caught.value.problems
+    assert problem.key == "system_nodes.count" and "3 nodes in 2 zones" in problem.message
+    assert problem.remedy == "name 3 zones, or have at most 2 nodes"
 
 
 def test_system_nodes_start_once_the_add_ons_are_there(made):
@@ -169,8 +223,11 @@ def test_system_nodes_start_once_the_add_ons_are_there(made):
 
 def test_nodes_and_control_plane_open_only_what_each_needs(made):
     recording = made()
-    rules = {r.name: (r["ipProtocol"], r.inputs.get("fromPort")) for kind in ("Ingress", "Egress")
-             for r in recording.of_type(f"aws:vpc/securityGroup{kind}Rule:SecurityGroup{kind}Rule")}
+    rules = {
+        r.name: (r["ipProtocol"], r.inputs.get("fromPort"))
+        for kind in ("Ingress", "Egress")
+        for r in recording.of_type(f"aws:vpc/securityGroup{kind}Rule:SecurityGroup{kind}Rule")
+    }
     assert rules == {
         "cluster-system-to-api": ("tcp", 443), "cluster-api-to-system-kubelet": ("tcp", 10250),
         "cluster-system-kubelet": ("tcp", 10250), "cluster-system-from-system": ("-1", None),
@@ -189,11 +246,22 @@ def test_the_kubeconfig_asks_for_a_token_and_holds_none(made):
     user = config["users"][0]["user"]
     assert set(user) == {"exec"} and user["exec"]["command"] == "aws"
     assert user["exec"]["args"] == [
-        "eks", "get-token", "--cluster-name", "ringfence-test", "--region", "us-east-1", "--output", "json"]
+        "eks",
+        "get-token",
+        "--cluster-name",
+        "ringfence-test",
+        "--region",
+        "us-east-1",
+        "--output",
+        "json",
+    ]
     assert config["clusters"][0]["cluster"] == {
-        "server": "https://ABC.gr7.us-east-1.eks.amazonaws.com", "certificate-authority-data": "Q0E="}
+        "server": "https://ABC.gr7.us-east-1.eks.amazonaws.com",
+        "certificate-authority-data": "Q0E=",
+    }
     assert config == json.loads(
-        kubeconfig("ringfence-test", "us-east-1", "https://ABC.gr7.us-east-1.eks.amazonaws.com", "Q0E="))
+        kubeconfig("ringfence-test", "us-east-1", "https://ABC.gr7.us-east-1.eks.amazonaws.com", "Q0E=")
+    )
 
 
 def test_the_name_is_known_at_preview_and_everything_hangs_on_the_component(made):
