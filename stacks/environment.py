@@ -70,10 +70,18 @@ class Environment:
         return aws.Provider("aws", region=self.settings.region, allowed_account_ids=[self.settings.account_id])
 
     def _kubernetes_provider(self) -> k8s.Provider:
-        """The stack's own cluster, or the one that the settings name; the embedded target's comes from KUBECONFIG."""
-        if self.settings.target == "embedded":
-            return k8s.Provider("kubernetes", kubeconfig=self.settings.kubeconfig or None)
-        return k8s.Provider("kubernetes", kubeconfig=self.settings.kubeconfig or self.cluster.kubeconfig)
+        """The stack's own cluster, or the one that the settings name; the embedded target's comes from KUBECONFIG.
+
+        All objects of the cluster come after what it depends on, and go before it.
+        """
+        own = None if self.settings.target == "embedded" else self.cluster.kubeconfig
+        return k8s.Provider(
+            "kubernetes",
+            kubeconfig=self.settings.kubeconfig or own,
+            # Not a part of the kubeconfig's value: with one administrator more it would be unknown in a preview, and with
+            # it what becomes of every object.
+            opts=pulumi.ResourceOptions(depends_on=[*self.cluster.access, *self.cluster.system_node_groups]),
+        )
 
     def _watch(self) -> None:
         """Records first: what comes after is logged from its first second."""
@@ -270,6 +278,7 @@ class Environment:
                 self.cluster.cluster_name,
                 settings.vpc_cidr,
                 SERVICE_CIDR,
+                always_on=self.pool.always_on,
                 cluster_ready=(self.cluster.cluster,),
             ),
             pulumi.ResourceOptions.merge(self._on_both, pulumi.ResourceOptions(depends_on=[self.sandbox])),
