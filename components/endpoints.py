@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi
 import pulumi_aws as aws
@@ -16,8 +16,8 @@ from ringfence.names import Names
 class EndpointsArgs:
     """route_table_ids: key → table that routes to the S3 gateway endpoint. interface_services: e.g. ``("sts", "logs")``.
 
-    interface_subnet_ids: zone → subnet of the interface endpoints. image_buckets: other accounts' buckets that images'
-    layers are read from (`image_sources`).
+    interface_subnet_ids: zone → subnet of the interface endpoints. dynamodb_route_table_ids: as route_table_ids, for
+    DynamoDB's. image_buckets: other accounts' buckets that images' layers are read from (`image_sources`).
     """
 
     names: Names
@@ -26,6 +26,7 @@ class EndpointsArgs:
     route_table_ids: Mapping[str, pulumi.Input[str]]
     interface_services: tuple[str, ...]
     interface_subnet_ids: Mapping[str, pulumi.Input[str]]
+    dynamodb_route_table_ids: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     image_buckets: tuple[str, ...] = ()
 
 
@@ -49,6 +50,12 @@ def s3_endpoint_policy(names: Names, image_buckets: tuple[str, ...] = ()) -> str
         layers = [names.arn("s3", f"{bucket}/*", region="", account="") for bucket in image_buckets]
         statements.append(statement("Allow", "s3:GetObject", layers, None, "*", "ReadRegistriesLayers"))
     return document(*statements)
+
+
+def dynamodb_endpoint_policy(names: Names) -> str:
+    """This account's principals on this account's tables: whoever brings keys of another account is refused by AWS."""
+    account = {"aws:PrincipalAccount": names.account_id, "aws:ResourceAccount": names.account_id}
+    return document(statement("Allow", "dynamodb:*", "*", {"StringEquals": account}, "*", "OwnAccountOnly"))
 
 
 def interface_endpoint_policy(names: Names) -> str:
@@ -83,10 +90,10 @@ def interface_endpoint_policy(names: Names) -> str:
 class Endpoints(pulumi.ComponentResource):
     """Ways to AWS services that don't leave the VPC.
 
-    Makes: the S3 gateway endpoint (free) and its place in each route table; per listed service an interface endpoint with
-    private DNS in every zone; their security group, open to the VPC on 443 only.
-    Protects against: an S3 allow-list that reaches everybody's buckets; stolen credentials of another account used from
-    inside; AWS calls over the internet.
+    Makes: the gateway endpoints of S3 and DynamoDB (free) and their places in route tables; per listed service an interface
+    endpoint with private DNS in every zone; their security group, open to the VPC on 443 only.
+    Protects against: an allow-list of hosts that reaches everybody's buckets and tables; stolen credentials of another
+    account used from inside; AWS calls over the internet.
     Trust zone: control side.
 
     Outputs: s3_endpoint_id; s3_prefix_list_id; interface_endpoint_ids (service → id); security_group_id (None without
@@ -95,21 +102,9 @@ class Endpoints(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: EndpointsArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__("ringfence:index:Endpoints", name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
         names = args.names
-        s3 = aws.ec2.VpcEndpoint(
-            f"{name}-s3",
-            vpc_id=args.vpc_id,
-            service_name=f"com.amazonaws.{names.region}.s3",
-            vpc_endpoint_type="Gateway",
-            policy=s3_endpoint_policy(names, args.image_buckets),
-            tags=names.tags("s3"),
-            opts=child,
-        )
-        for key, table in args.route_table_ids.items():
-            aws.ec2.VpcEndpointRouteTableAssociation(
-                f"{name}-s3-{key}", vpc_endpoint_id=s3.id, route_table_id=table, opts=child
-            )
+        s3 = self._gateway(name, args, "s3", s3_endpoint_policy(names, args.image_buckets), args.route_table_ids)
+        self._gateway(name, args, "dynamodb", dynamodb_endpoint_policy(names), args.dynamodb_route_table_ids)
         self.s3_endpoint_id: pulumi.Output[str] = s3.id
         self.s3_prefix_list_id: pulumi.Output[str] = s3.prefix_list_id
         self.security_group_id: pulumi.Output[str] | None = None
@@ -118,6 +113,25 @@ class Endpoints(pulumi.ComponentResource):
             self.security_group_id = self._security_group(name, args)
             self.interface_endpoint_ids = {s: self._interface(name, args, s) for s in args.interface_services}
         self.register_outputs({})
+
+    def _gateway(
+        self, name: str, args: EndpointsArgs, service: str, policy: str, tables: Mapping[str, pulumi.Input[str]]
+    ) -> aws.ec2.VpcEndpoint:
+        child = pulumi.ResourceOptions(parent=self)
+        endpoint = aws.ec2.VpcEndpoint(
+            f"{name}-{service}",
+            vpc_id=args.vpc_id,
+            service_name=f"com.amazonaws.{args.names.region}.{service}",
+            vpc_endpoint_type="Gateway",
+            policy=policy,
+            tags=args.names.tags(service),
+            opts=child,
+        )
+        for key, table in tables.items():
+            aws.ec2.VpcEndpointRouteTableAssociation(
+                f"{name}-{service}-{key}", vpc_endpoint_id=endpoint.id, route_table_id=table, opts=child
+            )
+        return endpoint
 
     def _security_group(self, name: str, args: EndpointsArgs) -> pulumi.Output[str]:
         group = aws.ec2.SecurityGroup(

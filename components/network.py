@@ -33,6 +33,7 @@ class ExistingVpc:
     sandbox_subnet_ids: Mapping[str, str]
     system_route_table_ids: Mapping[str, str]
     sandbox_route_table_ids: Mapping[str, str]
+    public_route_table_ids: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ class Network(pulumi.ComponentResource):
                 self._s3_route_tables(),
                 args.interface_endpoints,
                 self.system_subnet_ids,
-                image_buckets=args.image_buckets,
+                self._dynamodb_route_tables(),
+                args.image_buckets,
             ),
             self._child,
         )
@@ -147,7 +149,11 @@ class Network(pulumi.ComponentResource):
         self.system_cidrs: dict[str, str] = {"vpc": existing.vpc_cidr}
         self.sandbox_cidrs: dict[str, str] = {"vpc": existing.vpc_cidr}
         self.proxy_addresses: dict[str, str] = {}
-        self._public_tables: dict[str, pulumi.Output[str]] = {}
+        # Zones may share a table, and an endpoint can be put into a table once.
+        tables = {table: zone for zone, table in sorted(existing.public_route_table_ids.items(), reverse=True)}
+        self._public_tables: dict[str, pulumi.Output[str]] = {
+            f"public-{zone}": pulumi.Output.from_input(table) for table, zone in tables.items()
+        }
 
     def _build(self, zones: dict[str, ZonePlan]) -> None:
         names = self._args.names
@@ -290,3 +296,8 @@ class Network(pulumi.ComponentResource):
         tiers = {"system": self.system_route_table_ids, "sandbox": self.sandbox_route_table_ids}
         tables = {f"{tier}-{zone}": table for tier, ids in tiers.items() for zone, table in ids.items()}
         return tables | self._public_tables
+
+    def _dynamodb_route_tables(self) -> dict[str, pulumi.Input[str]]:
+        """The proxies' own tables above all, through which sandboxes reach their tools' tables; nodes of sandboxes need no
+        way there."""
+        return {f"system-{zone}": table for zone, table in self.system_route_table_ids.items()} | self._public_tables

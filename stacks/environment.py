@@ -40,8 +40,8 @@ def system_images(settings: Settings) -> tuple[str, ...]:
 
 
 def egress_policy(settings: Settings, catalog: Catalog) -> EgressPolicy:
-    """What the proxy lets through: each tool's domains on the tool's own port, the nodes' own calls on theirs."""
-    return EgressPolicy(ways_out(catalog.tools), node_hosts(settings.names))
+    """What the proxy lets through: each tool's domains and hosts of AWS on its own port, the nodes' calls on theirs."""
+    return EgressPolicy(ways_out(catalog.tools, settings.names), node_hosts(settings.names))
 
 
 class Environment:
@@ -173,6 +173,7 @@ class Environment:
             zoned(settings.existing_sandbox_subnets),
             zoned(settings.existing_system_route_tables),
             zoned(settings.existing_sandbox_route_tables),
+            zoned(settings.existing_public_route_tables),
         )
 
     def _in_order(self, by_zone: Mapping[str, pulumi.Output[str]]) -> dict[str, pulumi.Output[str]]:

@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ringfence.catalog.model import Tool
+from ringfence.egress.aws_hosts import aws_hosts
 from ringfence.egress.ports import PortClaim, assign_ports
 from ringfence.errors import InputError, Problem
+from ringfence.names import Names
 
 # How logs call the listener of the nodes; no tool's name may contain an @.
 NODES = "@nodes"
@@ -43,9 +45,21 @@ class ToolEgress:
     where: str = "catalog"
 
 
-def ways_out(tools: Iterable[Tool]) -> tuple[ToolEgress, ...]:
-    """What the catalog's tools declare."""
-    return tuple(ToolEgress(tool.name, tool.egress.domains, tool.egress.port, where=tool.source.file) for tool in tools)
+def ways_out(tools: Iterable[Tool], names: Names | None = None) -> tuple[ToolEgress, ...]:
+    """What the catalog's tools declare, and with `names` the hosts of AWS that their grants stand for; without, AWS is
+    reached in another way. Raises InputError naming every grant that stands for no exact host."""
+    made, problems = [], []
+    for tool in tools:
+        try:
+            hosts = () if names is None else aws_hosts(tool, names)
+        except InputError as error:
+            problems += error.problems
+        else:
+            domains = (*tool.egress.domains, *hosts)
+            made.append(ToolEgress(tool.name, domains, tool.egress.port, hosts, tool.source.file))
+    if problems:
+        raise InputError(problems)
+    return tuple(made)
 
 
 @dataclass(frozen=True)

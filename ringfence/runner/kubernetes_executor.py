@@ -21,6 +21,7 @@ from typing import Any
 from kubernetes import client
 
 from ringfence.catalog.model import Tool
+from ringfence.egress.aws_hosts import calls_aws
 from ringfence.names import SANDBOX_NAMESPACE_PREFIX, SYSTEM_NAMESPACE
 from ringfence.runner import executor as names
 from ringfence.runner import manifests, pod
@@ -71,7 +72,7 @@ class KubernetesExecutor:
         cpu, memory = size_of(tools, self.settings.max_cpu_millis, self.settings.max_memory_mib)
         ports = {}
         for tool in tools:
-            if not tool.egress.domains:
+            if not tool.egress.domains and not calls_aws(tool):
                 continue
             if tool.name not in self.settings.tool_ports or not self.settings.proxy_cidrs:
                 raise ExecutorError(

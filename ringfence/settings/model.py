@@ -90,6 +90,9 @@ class Settings(StrictModel):
     existing_sandbox_route_tables: tuple[str, ...] = pydantic.Field(
         default=(), description="zone=rtb-id of the sandbox subnets' route tables"
     )
+    existing_public_route_tables: tuple[str, ...] = pydantic.Field(
+        default=(), description="zone=rtb-id of the public subnets' route tables, which hold the proxies' way to AWS"
+    )
     nat: Literal["instance", "gateway"] = pydantic.Field(
         default="instance", description="the system subnets' way out: the egress instance, or a managed NAT gateway"
     )
@@ -230,7 +233,7 @@ class Settings(StrictModel):
 
     @pydantic.field_validator(
         "existing_public_subnets", "existing_system_subnets", "existing_sandbox_subnets",
-        "existing_system_route_tables", "existing_sandbox_route_tables",
+        "existing_system_route_tables", "existing_sandbox_route_tables", "existing_public_route_tables",
     )  # fmt: skip
     @classmethod
     def _zoned(cls, values: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ringfence.catalog.model import Tool
+from ringfence.egress.aws_hosts import calls_aws
 from ringfence.runner.executor import (
     AWS_ENDPOINT,
     GATEWAY_URL,
@@ -113,11 +114,13 @@ class LocalExecutor:
 
     def _ports(self, tools: Sequence[Tool]) -> dict[str, int]:
         """Sandbox-side port of each tool with egress."""
-        going_out = [tool for tool in tools if tool.egress.domains]
+        through_proxy = calls_aws if self._ways.aws is None else lambda tool: False
+        going_out = [tool for tool in tools if tool.egress.domains or through_proxy(tool)]
         for tool in going_out:
             if tool.name not in self._ways.tools:
                 raise ExecutorError(
-                    f"tool {tool.name} has egress domains, but no listener of the egress proxy is running for it here\n"
+                    f"tool {tool.name} has {'egress domains' if tool.egress.domains else 'grants'}, but no listener of the "
+                    "egress proxy is running for it here\n"
                     "    remedy: start the proxy with this tool's listener, or take the domains out of the catalog"
                 )
         return {tool.name: self._ways.port(tool.name) for tool in going_out}

@@ -18,23 +18,31 @@ _SEALED = {
 
 
 def client(service: str, surroundings: Surroundings) -> Any:
-    """A boto3 client of a service. Raises ToolError for a tool without credentials."""
+    """A boto3 client of a service. Raises ToolError for a tool without credentials, or without a way to AWS."""
     held = surroundings.credentials
     if held is None:
         raise ToolError(f"{surroundings.declaration.name} has no credentials in this task")
+    proxies = {} if surroundings.endpoint else {"https": _proxy(surroundings)}
     os.environ.update(_SEALED)
     import boto3
     from botocore.config import Config
 
-    port = surroundings.declaration.port
-    through = surroundings.endpoint is None and surroundings.proxy_host and port
     config = Config(
         connect_timeout=CONNECT_TIMEOUT_S,
         read_timeout=surroundings.declaration.timeout_seconds,
         # The tool's own time limit and the breaker are the retry policy.
         retries={"total_max_attempts": 2, "mode": "standard"},
-        s3={"addressing_style": "path" if surroundings.endpoint else "auto"},
-        proxies={"https": f"http://{surroundings.proxy_host}:{port}"} if through else {},
+        # The hosts that the tool's listener opens, and no other spelling of them: see ringfence/egress/aws_hosts.py.
+        s3={
+            "addressing_style": "path" if surroundings.endpoint else "virtual",
+            "us_east_1_regional_endpoint": "regional",
+        },
+        account_id_endpoint_mode="disabled",
+        use_dualstack_endpoint=False,
+        use_fips_endpoint=False,
+        ignore_configured_endpoint_urls=True,
+        # Given, even when empty: botocore would look for others in the environment.
+        proxies=proxies,
     )
     session = boto3.session.Session(
         aws_access_key_id=held["AccessKeyId"],
@@ -43,6 +51,14 @@ def client(service: str, surroundings: Surroundings) -> Any:
         region_name=surroundings.region,
     )
     return session.client(service, endpoint_url=surroundings.endpoint, config=config)
+
+
+def _proxy(surroundings: Surroundings) -> str:
+    """The tool's own listener of the egress proxy: a sandbox has no other way to AWS, and resolves no names."""
+    port = surroundings.declaration.port
+    if surroundings.proxy_host is None or port is None:
+        raise ToolError(f"{surroundings.declaration.name} has no way to AWS in this task")
+    return f"http://{surroundings.proxy_host}:{port}"
 
 
 def preload() -> None:

@@ -8,10 +8,14 @@ import json
 import pytest
 
 from components.dns_firewall import query_log_resource_policy
-from components.endpoints import interface_endpoint_policy, s3_endpoint_policy
+from components.endpoints import dynamodb_endpoint_policy, interface_endpoint_policy, s3_endpoint_policy
 from components.network import ExistingVpc, Network, NetworkArgs
 from components.network_controls import flow_log_permissions, flow_log_trust
 from ringfence.errors import InputError
+from ringfence.iam.document import parse
+from ringfence.iam.evaluate import authorize
+from ringfence.iam.model import Permissions
+from ringfence.iam.request import Principal, Request
 from ringfence.names import Names
 
 NAMES = Names("ringfence", "test", "111122223333", "us-east-1")
@@ -31,6 +35,7 @@ EXISTING = ExistingVpc(
     sandbox_subnet_ids={zone: f"subnet-sandbox{zone[-1]}" for zone in ZONES},
     system_route_table_ids={zone: f"rtb-system{zone[-1]}" for zone in ZONES},
     sandbox_route_table_ids={zone: f"rtb-sandbox{zone[-1]}" for zone in ZONES},
+    public_route_table_ids=dict.fromkeys(ZONES, "rtb-public"),
 )
 
 
@@ -149,13 +154,61 @@ def test_all_traffic_is_recorded(record):
     assert flow_log["trafficType"] == "ALL" and flow_log["logDestination"] == ARGS.flow_log_group_arn
 
 
-def test_the_s3_endpoint_serves_every_table_under_the_accounts_policy(record):
-    recording = record(_network())
-    endpoint = recording.one("aws:ec2/vpcEndpoint:VpcEndpoint")
-    assert endpoint["policy"] == s3_endpoint_policy(NAMES)
+def _gateways(recording):
+    """Service → (policy, route tables) of the gateway endpoints."""
+    endpoints = {r["serviceName"].rpartition(".")[2]: r for r in recording.of_type("aws:ec2/vpcEndpoint:VpcEndpoint")}
     tables = recording.of_type("aws:ec2/vpcEndpointRouteTableAssociation:VpcEndpointRouteTableAssociation")
-    expected = {f"net-{tier}-{zone}-id" for tier in ("system", "sandbox") for zone in ZONES} | {"net-public-id"}
-    assert {r["routeTableId"] for r in tables} == expected
+    attached = [(r["vpcEndpointId"], r["routeTableId"]) for r in tables]
+    assert len(attached) == len(set(attached))
+    return {
+        service: (made["policy"], {table for endpoint, table in attached if endpoint == f"net-endpoints-{service}-id"})
+        for service, made in endpoints.items()
+    }
+
+
+@pytest.mark.parametrize("changes", [{}, {"network_firewall": True, "firewall_log_group": "/x/proxy"}])
+def test_whatever_proxies_send_to_s3_and_dynamodb_falls_under_the_accounts_policies(record, changes):
+    gateways = _gateways(record(_network(**changes), computed=_firewall_outputs))
+    proxies = {f"net-public-{zone}-id" for zone in ZONES} if changes else {"net-public-id"}
+    system, sandbox = ({f"net-{tier}-{zone}-id" for zone in ZONES} for tier in ("system", "sandbox"))
+    assert gateways == {
+        "s3": (s3_endpoint_policy(NAMES), proxies | system | sandbox),
+        "dynamodb": (dynamodb_endpoint_policy(NAMES), proxies | system),
+    }
+
+
+def test_an_existing_vpcs_proxies_fall_under_them_too(record):
+    gateways = _gateways(record(_network(existing=EXISTING)))
+    system, sandbox = ({f"rtb-{tier}{zone[-1]}" for zone in ZONES} for tier in ("system", "sandbox"))
+    assert {service: tables for service, (_, tables) in gateways.items()} == {
+        "s3": {"rtb-public"} | system | sandbox, "dynamodb": {"rtb-public"} | system
+    }  # fmt: skip
+
+
+def _permits(policy: str, principal: Principal, action: str, resource: str, owner: str) -> bool:
+    """Whether the endpoint lets a request on a resource of `owner` through, whose caller holds every permission."""
+    everything = parse('{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}')
+    context = dict(principal.context()) | {"aws:ResourceAccount": (owner,)}
+    request = Request(action, resource, context, principal)
+    return authorize(
+        Permissions((everything,)), request, resource_policy=parse(policy), resource_policy_required=True
+    ).allowed
+
+
+@pytest.mark.parametrize(
+    ("principal", "owner", "allowed"),
+    [
+        (Principal("AWS", "arn:aws:iam::111122223333:role/tool"), "111122223333", True),
+        (Principal("AWS", "arn:aws:iam::111122223333:role/tool"), "999988887777", False),
+        (Principal("AWS", "arn:aws:iam::999988887777:role/attacker"), "999988887777", False),
+        (Principal("Anonymous"), "999988887777", False),
+    ],
+)
+def test_an_attackers_own_keys_bucket_and_table_are_refused_at_the_gateway_endpoints(principal, owner, allowed):
+    """The exfiltration that the proxy's list of hosts alone would leave open."""
+    table = f"arn:aws:dynamodb:us-east-1:{owner}:table/any"
+    assert _permits(s3_endpoint_policy(NAMES), principal, "s3:PutObject", "arn:aws:s3:::any/x", owner) is allowed
+    assert _permits(dynamodb_endpoint_policy(NAMES), principal, "dynamodb:PutItem", table, owner) is allowed
 
 
 def test_the_s3_endpoint_reaches_no_other_account_and_writes_nowhere_else():
@@ -234,6 +287,7 @@ def test_the_documents_are_the_reviewed_ones(golden):
         "flow-log-trust": flow_log_trust(NAMES),
         "interface-endpoint": interface_endpoint_policy(NAMES),
         "query-log": query_log_resource_policy(NAMES),
+        "dynamodb-endpoint": dynamodb_endpoint_policy(NAMES),
         "s3-endpoint": s3_endpoint_policy(NAMES),
     }
     for name, text in documents.items():
