@@ -23,9 +23,9 @@ MANAGED_IDENTIFIERS = (
     "Ssn-US",
 )
 # Credentials that agents and their tools meet and that have no managed identifier. At most 10 per policy, 200
-# characters each (docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL-custom-data-identifiers.html).
+# characters each, and no parentheses (docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL-custom-data-identifiers.html).
 CUSTOM_IDENTIFIERS = {
-    "AwsAccessKeyId": r"(AKIA|ASIA)[A-Z0-9]{16}",
+    "AwsAccessKeyId": r"A[KS]IA[A-Z0-9]{16}",
     "GitHubToken": r"gh[pousr]_[A-Za-z0-9]{36,255}",
     "JsonWebToken": r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
     "ModelProviderKey": r"sk-[A-Za-z0-9_-]{20,}",

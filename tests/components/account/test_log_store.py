@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 
 import pytest
 
@@ -107,13 +108,22 @@ def test_each_custom_identifier_finds_its_secret_and_not_plain_words(identifier,
     regex = CUSTOM_IDENTIFIERS[identifier]
     assert re.search(regex, f'token="{secret}" used')
     assert not re.search(regex, "the broker issued a credential for tool s3-report-reader")
-    assert len(regex) <= 200
 
 
 def test_custom_identifiers_keep_to_what_cloudwatch_takes():
-    allowed = re.compile(r"[A-Za-z0-9_#=@/;,\- ^$?\[\]{}|\\*+.()]*")
+    """docs.aws.amazon.com/AmazonCloudWatch/latest/logs/CWL-custom-data-identifiers.html, "constraints": the characters of
+    a regular expression are listed one by one there."""
+    listed = {*string.ascii_letters, *string.digits, *"_#=@/;,- ", *"^$?[]{}|\\*+."}
     assert len(CUSTOM_IDENTIFIERS) <= 10
-    assert all(allowed.fullmatch(regex) for regex in CUSTOM_IDENTIFIERS.values())
+    for name, regex in CUSTOM_IDENTIFIERS.items():
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,128}", name)
+        assert len(regex) <= 200, name
+        assert set(regex) <= listed, (name, set(regex) - listed)
+
+
+@pytest.mark.parametrize("key", ["AKIA", "ASIA"])
+def test_both_kinds_of_access_key_are_found(key):
+    assert re.fullmatch(CUSTOM_IDENTIFIERS["AwsAccessKeyId"], key + "Q" * 16)
 
 
 def test_whoever_reads_logs_does_not_lift_the_mask(record, names, identity_permits):
