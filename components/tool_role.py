@@ -10,6 +10,8 @@ import pulumi_aws as aws
 from components.tool_boundary import ToolBoundary, ToolBoundaryArgs
 from ringfence.broker.revocation import LONGEST_SESSION, POLICY_NAME, revoked_document
 from ringfence.catalog.model import Tool
+from ringfence.errors import InputError
+from ringfence.iam.session_grants import session_problems
 from ringfence.iam.tool_documents import TOOL_TAG, tool_documents
 from ringfence.names import Names
 
@@ -45,6 +47,8 @@ class ToolRole(pulumi.ComponentResource):
     def __init__(self, name: str, args: ToolRoleArgs, opts: pulumi.ResourceOptions | None = None):
         super().__init__("ringfence:index:ToolRole", name, None, opts)
         names, tool = args.names, args.tool
+        if problems := session_problems(tool, names, f"tool {tool.name}"):
+            raise InputError(problems)
         documents = tool_documents(tool, names)
         self.role_name: str = documents.role_name
         self.role_arn: str = names.iam_arn(f"role/{documents.role_name}")

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ringfence.catalog.model import USER_PATTERN, Capability, Catalog, Source, Tool, UserRole
+from ringfence.catalog.model import USER_PATTERN, Capability, Catalog, Grant, Source, Tool, UserRole
+from ringfence.iam.session_grants import invokes_models, needs_credential, session_grants
 from ringfence.invocation import Refusal
 
 # Codes of refusals, for records, metrics and API errors.
@@ -55,10 +56,15 @@ def shown(text: str) -> str:
 
 
 def _credential(tool: Tool) -> str:
-    if not tool.grants:
-        return "no AWS credential"
-    actions = sorted({action for grant in tool.grants for action in grant.actions})
-    return f"credential for {tool.credential_ttl_seconds} s: {', '.join(actions)}"
+    models = "; models through the gateway" if any(map(invokes_models, _actions(tool.grants))) else ""
+    if not needs_credential(tool):
+        return f"no AWS credential{models}"
+    actions = _actions(session_grants(tool))
+    return f"credential for {tool.credential_ttl_seconds} s: {', '.join(actions)}{models}"
+
+
+def _actions(grants: Iterable[Grant]) -> list[str]:
+    return sorted({action for grant in grants for action in grant.actions})
 
 
 def _reach(catalog: Catalog, roles: Sequence[UserRole], tool: str) -> tuple[UserRole, Capability] | None:

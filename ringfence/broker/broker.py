@@ -23,6 +23,7 @@ from ringfence.broker.secret_stores import SecretStore
 from ringfence.broker.session_policy import session_policy
 from ringfence.catalog.model import Catalog, Tool
 from ringfence.errors import InputError, Problem
+from ringfence.iam.session_grants import needs_credential
 from ringfence.iam.tool_documents import CREDENTIAL_TAG, INVOCATION_TAG, TOOL_TAG, USER_TAG, grants_document
 from ringfence.invocation import Invocation
 from ringfence.names import Names
@@ -77,10 +78,15 @@ class Broker:
         """A credential of the tool's role for one invocation, narrowed to `scope`, good until the tool's credential
         lifetime or the invocation's deadline is over, whichever comes first.
 
-        Raises InputError for a tool without grants, a scope outside of them or a user that can't be a tag; BrokerError
-        when STS refuses or does not answer.
+        The right to call models is never part of it. Raises InputError for a tool without other grants, a scope outside
+        of them, grants that don't fit a session policy or a user that can't be a tag; BrokerError when STS refuses or does
+        not answer.
         """
         tool = self._tool(tool)
+        if not needs_credential(tool):
+            text = f"{tool.name!r} has no grants" if not tool.grants else f"{tool.name!r} only calls models"
+            remedy = "it needs no credential: ask for none; models are called through the model gateway"
+            raise InputError([Problem("credential", "tool", text, remedy)])
         now = self._clock()
         ends = min(now + timedelta(seconds=tool.credential_ttl_seconds), invocation.deadline).replace(microsecond=0)
         if ends <= now:
@@ -99,12 +105,7 @@ class Broker:
             raise InputError(
                 [Problem("credential", "tool", f"{name!r} is not in the catalog", "`ringfence catalog list`")]
             )
-        found = self._catalog.tool(name)
-        if not found.grants:
-            raise InputError(
-                [Problem("credential", "tool", f"{name!r} has no grants", "it needs no credential: ask for none")]
-            )
-        return found
+        return self._catalog.tool(name)
 
     def _record(self, invocation: Invocation, tool: Tool, now: datetime, ends: datetime) -> Entry:
         """The entry, on record before anybody is asked for anything."""

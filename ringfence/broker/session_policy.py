@@ -1,4 +1,4 @@
-"""The session policy of one credential: the tool's grants, narrowed to this call, until a moment.
+"""The session policy of one credential: the tool's grants without calls of models, narrowed to this call, until a moment.
 
 A session may do what its role's policies, the role's boundary and this all allow. Narrowing is done by Deny alone, so a
 scope can't widen, whatever it says.
@@ -13,39 +13,28 @@ from fnmatch import fnmatchcase
 from ringfence.broker.model import Scope, stamp
 from ringfence.catalog.model import Grant, Tool
 from ringfence.errors import InputError, Problem
-from ringfence.iam.rendering import Statement, document, policy_size, statement
-from ringfence.iam.tool_documents import expand, grant_statement
+from ringfence.iam.rendering import Statement, policy_size
+from ringfence.iam.session_grants import SESSION_POLICY_LIMIT, session_document, session_grants, session_problems
+from ringfence.iam.tool_documents import expand
 from ringfence.names import Names
-
-# docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html, Policy. STS also packs policy and tags into a binary
-# form with a limit that it doesn't tell; it answers PackedPolicyTooLarge (see `Broker.issue`).
-SESSION_POLICY_LIMIT = 2_048
 
 
 def session_policy(tool: Tool, names: Names, ends: datetime, scope: Scope | None = None) -> str:
     """The policy as text. ends: from then on everything is denied.
 
-    A tool whose grants don't fit the limit gets its actions on every resource instead: the role's own policy, which the
-    session can't exceed, still names the resources and conditions. A scope is never shortened.
-    Raises InputError when the scope lies outside of the tool's grants or doesn't fit.
+    Raises InputError when the scope lies outside of the tool's grants, or when grants and scope don't fit what STS takes:
+    nothing is left out or widened to make them fit.
     """
     where = f"credential for {tool.name}"
-    limits = [_until(ends), *_narrowing(tool, names, scope, where)]
-    whole = document(*(grant_statement(grant, names) for grant in tool.grants), *limits)
-    if policy_size(whole) <= SESSION_POLICY_LIMIT:
-        return whole
-    actions = sorted({action for grant in tool.grants for action in grant.actions})
-    short = document(statement("Allow", actions, "*"), *limits)
-    if policy_size(short) > SESSION_POLICY_LIMIT:
+    if problems := session_problems(tool, names, where):
+        raise InputError(problems)
+    whole = session_document(tool, names, stamp(ends), _narrowing(tool, names, scope, where))
+    if policy_size(whole) > SESSION_POLICY_LIMIT:
         message = (
-            f"the session policy has {policy_size(short):,} characters, of which STS takes {SESSION_POLICY_LIMIT:,}"
+            f"the session policy has {policy_size(whole):,} characters, of which STS takes {SESSION_POLICY_LIMIT:,}"
         )
         raise InputError([Problem(where, "scope", message, "name fewer actions and resources, or use wildcards")])
-    return short
-
-
-def _until(ends: datetime) -> Statement:
-    return statement("Deny", "*", "*", {"DateGreaterThanEquals": {"aws:CurrentTime": stamp(ends)}}, sid="Until")
+    return whole
 
 
 def _narrowing(tool: Tool, names: Names, scope: Scope | None, where: str) -> list[Statement]:
@@ -54,7 +43,11 @@ def _narrowing(tool: Tool, names: Names, scope: Scope | None, where: str) -> lis
         return []
     problems = [
         *_outside(
-            scope.actions, where, "actions", tool, lambda value: any(_covers(grant, value) for grant in tool.grants)
+            scope.actions,
+            where,
+            "actions",
+            tool,
+            lambda value: any(_covers(grant, value) for grant in session_grants(tool)),
         ),
         *_outside(scope.resources, where, "resources", tool, lambda value: _granted_resource(tool, names, value)),
     ]
@@ -92,7 +85,7 @@ def _covers(grant: Grant, action: str) -> bool:
 
 def _granted_resource(tool: Tool, names: Names, resource: str) -> bool:
     """Whether the ARN, or pattern, matches a granted one as text: a narrower pattern is matched by a wider one."""
-    granted = [expand(pattern, names) for grant in tool.grants for pattern in grant.resources]
+    granted = [expand(pattern, names) for grant in session_grants(tool) for pattern in grant.resources]
     return any(_as_wide(pattern, resource) for pattern in granted)
 
 

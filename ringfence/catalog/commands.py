@@ -8,7 +8,10 @@ import click
 
 from ringfence.catalog.loader import load
 from ringfence.catalog.schema import SCHEMAS, rendered
+from ringfence.errors import InputError
+from ringfence.names import Names
 
+_LONGEST = Names("ringfence", "check", "0" * 12, "ap-southeast-1", "aws-us-gov")
 _PATH = click.option(
     "--path", "path", type=click.Path(path_type=Path), default=Path("catalog"), show_default=True, help="catalog folder"
 )
@@ -22,8 +25,17 @@ def catalog() -> None:
 @catalog.command()
 @_PATH
 def check(path: Path) -> None:
-    """Report every problem of the catalog. Exits with 2 if there is one."""
+    """Report every problem of the catalog. Exits with 2 if there is one.
+
+    A tool whose grants fit no session policy is one: no credential of it could be issued. Sizes are those of the longest
+    partition and region; a preview takes the stack's own.
+    """
+    # Imported here: `ringfence.iam` stands on the catalog's models.
+    from ringfence.iam.session_grants import session_problems
+
     found = load(path)
+    if problems := [problem for tool in found.tools for problem in session_problems(tool, _LONGEST, tool.source.file)]:
+        raise InputError(problems)
     click.echo(
         f"{len(found.tools)} tools, {len(found.capabilities)} capabilities, {len(found.roles)} roles: no problems"
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ringfence.catalog.model import Tool
+from ringfence.iam.session_grants import invokes_models
 
-_INVOKES = frozenset({"bedrock:invokemodel", "bedrock:invokemodelwithresponsestream"})
 _RESOURCES = ("foundation-model/", "inference-profile/")
 
 
@@ -16,7 +16,7 @@ def tool_models(tools: Iterable[Tool]) -> tuple[str, ...]:
         resource.rpartition("/")[2]
         for tool in tools
         for grant in tool.grants
-        if any(action.lower() in _INVOKES for action in grant.actions)
+        if any(map(invokes_models, grant.actions))
         for resource in grant.resources
         if any(kind in resource for kind in _RESOURCES) and not set("*?$") & set(resource.rpartition("/")[2])
     }

@@ -20,6 +20,7 @@ from typing import Any
 from ringfence.catalog.model import Tool
 from ringfence.catalog.runtime import runtime_tools
 from ringfence.gateway.tool_models import tool_models
+from ringfence.iam.session_grants import needs_credential
 from ringfence.invocation import Invocation, Refusal, Status, Usage
 from ringfence.redaction import Redactor
 from ringfence.runner import executor as names
@@ -175,7 +176,7 @@ class Lifecycle:
     async def _issue(self, work: Work) -> None:
         async with asyncio.TaskGroup() as group:
             for tool in work.tools:
-                if tool.grants:
+                if needs_credential(tool):
                     group.create_task(self._issue_one(work, tool))
 
     async def _issue_one(self, work: Work, tool: Tool) -> None:

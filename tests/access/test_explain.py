@@ -24,6 +24,13 @@ def test_yes_shows_the_path_and_the_declarations():
     assert "catalog/tools/s3-report-reader.yaml:2" in result.output
 
 
+def test_a_tool_that_only_calls_models_is_said_to_have_no_credential():
+    assert (
+        "tool model-call → no AWS credential; models through the gateway" in run("ana@example.com", "model-call").output
+    )
+    assert "credential for 300 s: s3:GetObject" in run("ana@example.com", "s3-report-reader").output
+
+
 def test_no_has_its_own_exit_code_and_a_remedy():
     result = run("ana@example.com", "ticket-store")
     assert result.exit_code == 2

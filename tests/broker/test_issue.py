@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from moto.iam.models import iam_backends
 
 from ringfence.broker import Broker, BrokerError, Scope, State
+from ringfence.catalog.model import Catalog
 from ringfence.errors import InputError
 from ringfence.invocation import Invocation
+from tests.broker.conftest import CATALOG, NAMES, grant, tool
 
 Invoke = Callable[..., Invocation]
 BUCKET, NEXT_BUCKET = "reports-123456789012", "payroll-123456789012"
@@ -141,10 +144,51 @@ def test_a_scope_outside_of_the_grants_is_refused_before_anything_is_issued(
     assert broker.list(active=False) == []
 
 
+def test_a_tool_that_calls_models_gets_no_credential_that_could(cloud: Any, ledger: Any, invoke: Invoke) -> None:
+    """Model calls are counted at the gateway; a credential beside it would spend without limit."""
+    model = "arn:${partition}:bedrock:${region}::foundation-model/anthropic.claude-v2:1"
+    invokes = grant(["bedrock:InvokeModel"], [model])
+    both = tool("both", grant(["s3:GetObject"], ["arn:${partition}:s3:::reports-${account}/published/*"]), invokes)
+    catalog = Catalog((both, tool("only", invokes)), (), ())
+    iam_backends[NAMES.account_id]["aws"].reset()
+    cloud.stand_up(catalog=catalog)
+    broker = cloud.broker(ledger, catalog)
+    with pytest.raises(InputError, match="only calls models"):
+        broker.issue(invoke(), "only")
+    assert broker.list(active=False) == []
+    credential = broker.issue(invoke(), "both")
+    assert read(cloud, credential) == b"figures"
+    call = {"modelId": "anthropic.claude-v2:1", "body": b"{}"}
+    said = refused(lambda: cloud.as_(credential, "bedrock-runtime").invoke_model(**call), "AccessDeniedException")
+    assert "no session policy allows" in said
+    # Control: the role itself may, so that it is the session policy that stops it.
+    tags = [{"Key": key, "Value": "both"} for key in ("tool", "invocation", "user", "credential")]
+    bare = cloud.as_(cloud.broker_credentials(), "sts").assume_role(
+        RoleArn=credential.role_arn, RoleSessionName="bare", SourceIdentity="x1", Tags=tags
+    )["Credentials"]
+    assert cloud.as_(bare, "bedrock-runtime").invoke_model(**call)["ResponseMetadata"]["HTTPStatusCode"] == 200
+
+
+def test_grants_that_fit_no_session_policy_are_refused_and_never_widened(
+    cloud: Any, ledger: Any, invoke: Invoke
+) -> None:
+    wide = tool(
+        "wide", *(grant(["s3:GetObject"], [f"arn:aws:s3:::reports-${{account}}/{place:03d}/*"]) for place in range(60))
+    )
+    catalog = Catalog((wide, *CATALOG.tools), (), ())
+    broker = cloud.broker(ledger, catalog)
+    with pytest.raises(InputError, match="split the tool"):
+        broker.issue(invoke(), "wide")
+    long = Scope(resources=tuple(f"arn:aws:s3:::{BUCKET}/published/{place:03d}" for place in range(60)))
+    with pytest.raises(InputError, match=r"scope[\s\S]*name fewer"):
+        broker.issue(invoke(), "reports", long)
+    assert broker.list(active=False) == []
+
+
 def test_who_can_t_be_tagged_and_what_needs_no_credential_is_refused(broker: Broker, invoke: Invoke) -> None:
-    for invocation, tool in ((invoke(user="ana\n"), "reports"), (invoke(), "web"), (invoke(), "unknown")):
+    for invocation, name in ((invoke(user="ana\n"), "reports"), (invoke(), "web"), (invoke(), "unknown")):
         with pytest.raises(InputError) as caught:
-            broker.issue(invocation, tool)
+            broker.issue(invocation, name)
         assert caught.value.problems[0].remedy
     assert broker.list(active=False) == []
 

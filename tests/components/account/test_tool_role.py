@@ -56,6 +56,16 @@ def test_the_documents_of_a_tool_are_known_at_preview(record, preview, names, go
     assert role.parent_type == "ringfence:index:ToolRole" == policy.parent_type
 
 
+def test_a_tool_of_which_no_credential_could_be_issued_is_refused_at_preview(record, names):
+    def declared(count: int) -> Tool:
+        places = tuple(f"arn:aws:s3:::reports/{place:03d}/*" for place in range(count))
+        return _tool("reports", Grant(actions=("s3:GetObject",), resources=places, reason="r"))
+
+    assert record(lambda: ToolRole("reports", ToolRoleArgs(names, declared(20)))).one("aws:iam/role:Role")
+    with pytest.raises(InputError, match="split the tool"):
+        record(lambda: ToolRole("reports", ToolRoleArgs(names, declared(90))))
+
+
 def test_every_tool_role_carries_its_own_boundary_and_a_session_limit(record, names):
     recording = record(lambda: ToolRole("reports", ToolRoleArgs(names, _tool())))
     role, boundary = recording.one("aws:iam/role:Role"), recording.one("aws:iam/policy:Policy")
