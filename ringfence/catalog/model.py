@@ -8,7 +8,8 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
@@ -129,6 +130,11 @@ class Argument(StrictModel):
         description="free text that selects nothing (a note, a question); anything else must be named by the user, a "
         "trusted tool or the catalog once untrusted text was read",
     )
+    listed_by: NonEmpty | None = pydantic.Field(
+        default=None,
+        description="value of the tool's argument `action` whose answers name this argument's values, whole texts of them "
+        "only; for lists that hold nothing but such names",
+    )
 
     @pydantic.field_validator("pattern")
     @classmethod
@@ -143,7 +149,11 @@ class Argument(StrictModel):
     @pydantic.model_validator(mode="after")
     def _content_selects_nothing(self) -> Argument:
         if self.content and self.enum is not None:
-            raise ValueError("content with enum | an argument with a list of values selects something: leave content out")
+            raise ValueError(
+                "content with enum | an argument with a list of values selects something: leave content out"
+            )
+        if self.content and self.listed_by is not None:
+            raise ValueError("content with listedBy | free text is not chosen from a list: leave one of them out")
         return self
 
 
@@ -179,6 +189,17 @@ class Tool(StrictModel):
         default="untrusted", description="untrusted output taints the conversation and can't widen what is allowed"
     )
     _source: Source = pydantic.PrivateAttr(default=Source("", 0))
+
+    @pydantic.model_validator(mode="after")
+    def _lists_exist(self) -> Tool:
+        action = self.arguments.get("action")
+        actions = action.enum or () if action else ()
+        for name, rule in self.arguments.items():
+            if rule.listed_by is not None and rule.listed_by not in actions:
+                raise ValueError(
+                    f"arguments.{name}.listedBy {rule.listed_by!r} is no action of the tool | list it in arguments.action.enum"
+                )
+        return self
 
     @property
     def source(self) -> Source:
@@ -238,12 +259,13 @@ class Users(StrictModel):
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """All tools (by name), capabilities and user roles of an environment, checked against each other; `users` are those
-    declared for an operator's own machine."""
+    declared for an operator's own machine; `folder` is where it was read from."""
 
     tools: tuple[Tool, ...]
     capabilities: tuple[Capability, ...]
     roles: tuple[UserRole, ...]
     users: tuple[User, ...] = ()
+    folder: Path | None = field(default=None, compare=False)
 
     def tool(self, name: str) -> Tool:
         """The tool of that name. Raises KeyError."""

@@ -22,12 +22,14 @@ MAX_PATTERN_LENGTH = 500
 @dataclass(frozen=True, slots=True)
 class ArgumentRule:
     """What one argument may be. pattern: matches the whole value; enum: the values themselves; max_length: characters
-    of each string; content: free text (a note's body), which says nothing about where it goes or what it names."""
+    of each string; content: free text (a note's body), which says nothing about where it goes or what it names; listed_by:
+    the value of the tool's argument `action` whose answers name this argument's values."""
 
     pattern: re.Pattern[str] | None = None
     enum: tuple[str, ...] | None = None
     max_length: int = DEFAULT_MAX_LENGTH
     content: bool = False
+    listed_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +120,9 @@ def _grant(data: object, where: str) -> Grant:
 
 def _rule(data: object, where: str) -> ArgumentRule:
     item = _mapping(data, where)
-    if unknown := sorted(set(item) - {"pattern", "enum", "maxLength", "content"}):
+    if unknown := sorted(set(item) - {"pattern", "enum", "maxLength", "content", "listedBy"}):
         # A rule that isn't understood must not be taken for no rule.
-        raise ValueError(f"{where}: unknown key {unknown[0]!r} | use pattern, enum, maxLength, content")
+        raise ValueError(f"{where}: unknown key {unknown[0]!r} | use pattern, enum, maxLength, content, listedBy")
     pattern = item.get("pattern")
     if pattern is not None:
         if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN_LENGTH:
@@ -129,10 +131,13 @@ def _rule(data: object, where: str) -> ArgumentRule:
             pattern = re.compile(pattern)
         except re.error as error:
             raise ValueError(f"{where}.pattern: {error} | write a regular expression") from None
-    enum = item.get("enum")
+    enum, listed_by = item.get("enum"), item.get("listedBy")
+    if listed_by is not None and not (isinstance(listed_by, str) and listed_by):
+        raise ValueError(f"{where}.listedBy: must be a value of the tool's argument `action`")
     return ArgumentRule(
         pattern,
         None if enum is None else _strings(enum, f"{where}.enum"),
         _bounded({"maxLength": item.get("maxLength") or DEFAULT_MAX_LENGTH}, "maxLength", 1, 1 << 20, where),
         item.get("content") is True,
+        listed_by,
     )

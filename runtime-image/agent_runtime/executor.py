@@ -240,7 +240,7 @@ class InstrumentedAgentExecutor:
         content = self.redact(text[:MAX_ANSWER_LENGTH])
         if len(text) > MAX_ANSWER_LENGTH:
             content += f"\n[cut: {len(text)} characters]"
-        signal = self.gate.saw(call.tool, content, call.sent)
+        signal = self.gate.saw(call.tool, content, call.sent, value)
         self.tool_breaker.succeeded()
         if signal is not None and signal.reasons:
             self._sink.emit(

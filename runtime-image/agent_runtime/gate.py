@@ -6,6 +6,7 @@ from. Trust zone: sandbox; see `agent_runtime.policy` for what holds when the co
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from agent_runtime.declaration import Declaration
 from agent_runtime.policy import ArgumentPolicy, shown, strings, url_host
 from agent_runtime.taint import Provenance
 
+# Names out of a tool's lists that are kept; what is listed beyond vouches for nothing.
+MAX_LISTED = 10_000
 _LINK = re.compile(r"https?://[^\s\"'<>()]+", re.I)
 
 
@@ -61,6 +64,8 @@ class Gate:
         self._provenance = provenance
         self._holds_secret = holds_secret
         self._suspicion = 0.0
+        # (tool, argument) → values that the tool's own lists named.
+        self._listed: dict[tuple[str, str], set[str]] = {}
 
     @property
     def strict(self) -> bool:
@@ -75,8 +80,12 @@ class Gate:
         """The tool's declaration, or the strictest one."""
         return self._declarations.get(tool) or Declaration(tool)
 
-    def saw(self, tool: str, output: str, arguments: Mapping[str, Any]) -> injection.Signal | None:
-        """A tool answered. Untrusted output taints and is scored; the score is returned."""
+    def saw(
+        self, tool: str, output: str, arguments: Mapping[str, Any], value: object = None
+    ) -> injection.Signal | None:
+        """A tool answered. Untrusted output taints and is scored; the score is returned. value: what the tool returned,
+        for arguments that the catalog declares as named by its lists."""
+        self._list(tool, arguments, value)
         if self.declaration(tool).trusted_output:
             self._provenance.trusted(output, strings(arguments))
             return None
@@ -88,6 +97,16 @@ class Gate:
         signal = injection.score(text)
         self._suspicion = max(self._suspicion, signal.score)
         return signal
+
+    def _list(self, tool: str, arguments: Mapping[str, Any], value: object) -> None:
+        """Keeps the names of a list. Whole texts of a structured answer only: an instruction within a name, or text that
+        merely looks like a list, names nothing."""
+        if isinstance(value, str | bytes):
+            return
+        for name, rule in self.declaration(tool).arguments.items():
+            if rule.listed_by is not None and arguments.get("action") == rule.listed_by:
+                known = self._listed.setdefault((tool, name), set())
+                known.update(itertools.islice(strings(value), max(0, MAX_LISTED - len(known))))
 
     def decide(self, tool: str, arguments: Mapping[str, Any], surface: Surface = Surface()) -> Decision:
         """Whether the call may go ahead."""
@@ -128,6 +147,7 @@ class Gate:
                 text in fixed
                 or policy.declared(name, text)
                 or self._provenance.vouches(text)
+                or text in self._listed.get((tool, name), ())
                 or (name == "url" and self._reachable(text, policy))
             ):
                 detail = f"{shown(text)} comes from untrusted text | let the user's prompt or the catalog name it"

@@ -188,7 +188,14 @@ class ArgumentPolicy:
         yield from self._among("sender", strings(arguments.get("sender")), self._senders)
         for recipient in strings(arguments.get("recipients")):
             # One address a string: `a@x, b@y` would match by its end.
-            plain = recipient.count("@") == 1 and recipient.isascii() and not re.search(r"[\s,;<>()\"\\]", recipient)
+            name, _, domain = recipient.partition("@")
+            plain = (
+                name
+                and domain
+                and "@" not in domain
+                and recipient.isascii()
+                and not re.search(r"[\s,;<>()\"\\]", recipient)
+            )
             if not plain:
                 yield Violation("recipients", f"{shown(recipient)} is not one plain address | write name@domain")
                 continue

@@ -144,6 +144,8 @@ BAD_ARGUMENTS = {
     "free text that selects": ({"key": {"content": True, "enum": ["a"]}}, "leave content out"),
     "a name that no argument has": ({"a b": {"maxLength": 5}}, "a b"),
     "an unknown rule": ({"key": {"minLength": 5}}, "minLength"),
+    "names out of a list that the tool has not": ({"key": {"listedBy": "list"}}, "arguments.action.enum"),
+    "free text out of a list": ({"key": {"listedBy": "list", "content": True}}, "leave one of them out"),
     "no characters at all": ({"key": {"maxLength": 0}}, "maxLength"),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -65,8 +64,8 @@ TEXT = (
 )
 
 
-def _listing(*keys: str) -> str:
-    return json.dumps({"bucket": BUCKET, "files": [{"key": key, "bytes": 10} for key in keys], "more": False})
+def _listing(*keys: str) -> dict[str, Any]:
+    return {"bucket": BUCKET, "files": [{"key": key, "bytes": 10} for key in keys], "more": False}
 
 
 def _tasks() -> Iterator[Task]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from agent_runtime import BudgetedModel, InstrumentedAgentExecutor, Redactor, Tool, ToolError, loop
 from agent_runtime.declaration import Declaration
+from agent_runtime.policy import strings
 
 from ringfence.catalog import load
 from ringfence.catalog.runtime import runtime_tools
@@ -108,6 +109,14 @@ def found_in(text: str) -> list[tuple[str, Mapping[str, Any]]]:
     return calls
 
 
+def _readable(content: str) -> str:
+    """An answer as a model understands it: texts within JSON count without their escapes too."""
+    try:
+        return "\n".join([content, *strings(json.loads(content))])
+    except ValueError:
+        return content
+
+
 @dataclass
 class Obedient:
     """Obeys what it reads, each instruction once; otherwise goes on with the user's plan."""
@@ -116,7 +125,7 @@ class Obedient:
     obeyed: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
     def __call__(self, body: Mapping[str, Any], timeout: float, headers: Mapping[str, str]) -> dict[str, Any]:
-        read = "\n".join(str(item["content"]) for item in body["messages"] if item["role"] == "tool")
+        read = "\n".join(_readable(str(item["content"])) for item in body["messages"] if item["role"] == "tool")
         told = "\n".join(item["function"]["description"] for item in body.get("tools", ()))
         new = [call for call in found_in(read) + found_in(told) if call not in self.obeyed]
         if new:
@@ -184,6 +193,11 @@ class World:
         agent = Obedient(list(plan))
         loop.run(self.executor, BudgetedModel(self.executor, agent, "scripted"), lambda text: None)
         return agent
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names that some tool has."""
+        return frozenset(self.executor._tools)
 
     def refusals(self) -> list[str]:
         return [fields["code"] for kind, fields in self.events if kind == "refusal"]
