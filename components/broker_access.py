@@ -15,7 +15,7 @@ from ringfence.broker.dynamodb_ledger import PARTITION_KEY, SORT_KEY, TIME_TO_LI
 from ringfence.broker.secret_stores import secret_name
 from ringfence.errors import InputError
 from ringfence.iam.tool_documents import ASSUME_ACTIONS, broker_role_name
-from ringfence.names import BROKER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE, Names
+from ringfence.names import RUNNER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE, Names
 
 # A role takes 10 managed policies by default, and one policy holds about 70 role ARNs. A tool's shard depends on its name
 # alone, so that adding one changes one policy.
@@ -31,7 +31,7 @@ class BrokerAccessArgs:
     cluster_name: str
     tools: tuple[str, ...]
     namespace: str = SYSTEM_NAMESPACE
-    service_account: str = BROKER_SERVICE_ACCOUNT
+    service_account: str = RUNNER_SERVICE_ACCOUNT
     cluster_ready: tuple[pulumi.Resource, ...] = ()
 
 

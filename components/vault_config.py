@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ringfence.names import BROKER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE, VAULT_NAMESPACE
+from ringfence.names import RUNNER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE, VAULT_NAMESPACE
 from ringfence.versions import OPENBAO_IMAGE, VAULT_IMAGE
 
 OPENBAO, VAULT = "openbao", "vault"
@@ -172,8 +172,10 @@ def first_requests(distribution: str) -> tuple[Request, ...]:
         ),
         Request("auth-kubernetes", "sys/auth/kubernetes", {"type": "kubernetes"}),
         # Token and CA of the pod itself: Kubernetes renews the projected token, and the server reads it anew.
-        Request("configure-kubernetes", "auth/kubernetes/config", {"kubernetes_host": "https://kubernetes.default.svc"}),
-        _role("broker", BROKER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE, "15m"),
+        Request(
+            "configure-kubernetes", "auth/kubernetes/config", {"kubernetes_host": "https://kubernetes.default.svc"}
+        ),
+        _role("broker", RUNNER_SERVICE_ACCOUNT, SYSTEM_NAMESPACE, "15m"),
         _role("snapshot", SNAPSHOT_SERVICE_ACCOUNT, VAULT_NAMESPACE, "5m"),
         _role("operator", OPERATOR_SERVICE_ACCOUNT, VAULT_NAMESPACE, "15m"),
     )
@@ -255,7 +257,7 @@ def upload_script(bucket: str) -> str:
             "#!/bin/sh",
             "set -eu",
             f'key="{SNAPSHOT_PREFIX}/$(date -u +%Y/%m/%d/%H%M%SZ).snap"',
-            f"aws s3api put-object --bucket {bucket} --key \"$key\" --body {SNAPSHOT_DIR}/raft.snap \\",
+            f'aws s3api put-object --bucket {bucket} --key "$key" --body {SNAPSHOT_DIR}/raft.snap \\',
             "  --checksum-algorithm SHA256 --if-none-match '*' --no-cli-pager >/dev/null",
             f'echo "stored s3://{bucket}/$key"',
             "",

@@ -25,20 +25,21 @@ from components.vault_config import (
     TOKEN_FILE,
 )
 from ringfence.names import (
-    BROKER_SERVICE_ACCOUNT,
     LABEL_DOMAIN,
     SANDBOX_NODE_LABEL,
     SYSTEM_NAMESPACE,
     VAULT_NAMESPACE,
     VAULT_SERVICE_ACCOUNT,
 )
+from ringfence.runner.places import POD_LABELS
 
 CONFIG_MAP, TLS_SECRET, SCRIPTS_MAP, CA_MAP = "vault-config", "vault-tls", "vault-snapshot-scripts", "vault-ca"
 # The VPC CNI lets a pod reach a Service only if a policy's selector is the Service's own, label by label
 # (github.com/aws/amazon-network-policy-controller-k8s/issues/224), so both use these and nothing else does.
 SERVER_LABELS = {"app.kubernetes.io/name": NAME}
 SNAPSHOT_LABELS = {"app.kubernetes.io/name": SNAPSHOT_SERVICE_ACCOUNT}
-BROKER_LABELS = {"app.kubernetes.io/name": BROKER_SERVICE_ACCOUNT}
+# The broker lives in the control side's pod.
+BROKER_LABELS = POD_LABELS
 DISK_GIB = 10
 # Where EKS's Pod Identity agent answers on every node (docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html).
 _POD_IDENTITY_AGENT = "169.254.170.23/32"

@@ -15,8 +15,7 @@ SANDBOX_NAMESPACE_PREFIX = "sandbox-"
 # Namespace of the control side: runner, broker, model gateway, collector.
 SYSTEM_NAMESPACE = "ringfence-system"
 VAULT_NAMESPACE = "ringfence-vault"
-# Kubernetes service accounts that AWS roles are bound to by Pod Identity.
-BROKER_SERVICE_ACCOUNT = "broker"
+# Kubernetes service accounts that AWS roles are bound to by Pod Identity. The runner's pod holds the broker.
 RUNNER_SERVICE_ACCOUNT = "runner"
 COLLECTOR_SERVICE_ACCOUNT = "collector"
 VAULT_SERVICE_ACCOUNT = "vault"
@@ -64,6 +63,16 @@ class Names:
     def key_alias(self, purpose: str) -> str:
         """KMS alias. Documents name keys by alias condition, since key ids are unknown until created."""
         return f"alias/{self.prefix}/{self.environment}/{purpose}"
+
+    @property
+    def registry(self) -> str:
+        """Host of the account's own image registry."""
+        suffix = ".cn" if self.partition == "aws-cn" else ""
+        return f"{self.account_id}.dkr.ecr.{self.region}.amazonaws.com{suffix}"
+
+    def repository(self, image: str) -> str:
+        """Name of the repository of one image in that registry. ECR allows 256 characters."""
+        return f"{self.base}/{image}"
 
     def arn(self, service: str, resource: str, *, region: str | None = None, account: str | None = None) -> str:
         """ARN in this environment's partition; pass ``region=""`` or ``account=""`` for global services and buckets."""

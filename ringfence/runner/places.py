@@ -11,3 +11,5 @@ from pathlib import Path
 STATE_FOLDER = Path("/var/lib/ringfence")
 # Where sandboxes find the model gateway.
 GATEWAY_PORT = 14000
+# The label of its pods: Services, NetworkPolicies and the secrets store's door are by this one alone.
+POD_LABELS = {"app.kubernetes.io/name": "ringfence"}

@@ -58,7 +58,7 @@ def _stand_up(home: Home, folder: Path, settings: Any) -> None:
         )  # fmt: skip
 
     iam, ec2, eks = client("iam"), client("ec2"), client("eks")
-    trust = pod_identity_trust(names, names.base, "ringfence-system", "broker")
+    trust = pod_identity_trust(names, names.base, "ringfence-system", "runner")
     make_roles(iam, names, load_catalog(folder / settings.catalog_path), trust)
     broker = names.iam_arn(f"role/{broker_role_name(names)}")
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
@@ -68,7 +68,7 @@ def _stand_up(home: Home, folder: Path, settings: Any) -> None:
     ]
     eks.create_cluster(name=names.base, roleArn=broker, resourcesVpcConfig={"subnetIds": subnets})
     eks.create_pod_identity_association(
-        clusterName=names.base, namespace="ringfence-system", serviceAccount="broker", roleArn=broker
+        clusterName=names.base, namespace="ringfence-system", serviceAccount="runner", roleArn=broker
     )
 
 

@@ -15,7 +15,7 @@ FROM_BROKER = {
     "aws:SourceAccount": "111122223333",
     "aws:SourceArn": "arn:aws:eks:us-east-1:111122223333:cluster/ringfence-test",
     "aws:RequestTag/kubernetes-namespace": "ringfence-system",
-    "aws:RequestTag/kubernetes-service-account": "broker",
+    "aws:RequestTag/kubernetes-service-account": "runner",
 }
 MANY = tuple(f"tool-number-{index:03d}-with-a-name" for index in range(200))
 
@@ -29,7 +29,7 @@ def _policies(recording):
 
 
 def test_the_brokers_pod_gets_its_role(resource_permits, names):
-    trust = pod_identity_trust(names, "ringfence-test", "ringfence-system", "broker")
+    trust = pod_identity_trust(names, "ringfence-test", "ringfence-system", "runner")
     assert resource_permits(trust, PODS, "sts:AssumeRole", context=FROM_BROKER)
     assert resource_permits(trust, PODS, "sts:TagSession", context=FROM_BROKER)
 
@@ -44,14 +44,14 @@ def test_the_brokers_pod_gets_its_role(resource_permits, names):
     ],
 )
 def test_another_pod_namespace_cluster_or_account_does_not(resource_permits, names, key, value):
-    trust = pod_identity_trust(names, "ringfence-test", "ringfence-system", "broker")
+    trust = pod_identity_trust(names, "ringfence-test", "ringfence-system", "runner")
     assert not resource_permits(trust, PODS, "sts:AssumeRole", context=FROM_BROKER | {key: value})
     without = {k: v for k, v in FROM_BROKER.items() if k != key}
     assert not resource_permits(trust, PODS, "sts:AssumeRole", context=without)
 
 
 def test_only_pod_identity_hands_out_the_role(resource_permits, names):
-    trust = pod_identity_trust(names, "ringfence-test", "ringfence-system", "broker")
+    trust = pod_identity_trust(names, "ringfence-test", "ringfence-system", "runner")
     node = Principal("AWS", "arn:aws:sts::111122223333:assumed-role/ringfence-test-sandbox-node/i-1")
     assert not resource_permits(trust, node, "sts:AssumeRole", context=FROM_BROKER)
 
@@ -106,7 +106,7 @@ def test_the_broker_has_no_policy_but_its_shards_and_its_own_work(record, names)
 def test_the_role_is_bound_to_the_brokers_service_account(record, preview, names):
     recording = _made(record, names, ("reports",), preview)
     binding = recording.one("aws:eks/podIdentityAssociation:PodIdentityAssociation")
-    assert (binding["namespace"], binding["serviceAccount"]) == ("ringfence-system", "broker")
+    assert (binding["namespace"], binding["serviceAccount"]) == ("ringfence-system", "runner")
     assert binding["clusterName"] == "ringfence-test"
     assert recording.unparented() == []
 

@@ -184,7 +184,7 @@ def test_only_the_broker_the_snapshot_job_and_peers_reach_the_store(stood_up, pr
         for peer in rule["from"]
     ]
     assert allowed == [
-        ("ringfence-system", "broker", [8200]),
+        ("ringfence-system", "ringfence", [8200]),
         ("own", "vault-snapshot", [8200]),
         ("own", "vault", [8200, 8201]),
     ]

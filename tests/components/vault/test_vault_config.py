@@ -79,7 +79,7 @@ def test_each_role_is_bound_to_one_service_account_audience_and_policy(distribut
         for name, data in roles.items()
     }
     assert bound == {
-        "broker": (["ringfence-system"], ["broker"], ["broker"]),
+        "broker": (["ringfence-system"], ["runner"], ["broker"]),
         "snapshot": (["ringfence-vault"], ["vault-snapshot"], ["snapshot"]),
         "operator": (["ringfence-vault"], ["vault-operator"], ["operator"]),
     }

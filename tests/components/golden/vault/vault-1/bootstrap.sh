@@ -94,7 +94,7 @@ REQUEST
 vault write auth/kubernetes/role/broker - >/dev/null <<'REQUEST'
 {
   "bound_service_account_names": [
-    "broker"
+    "runner"
   ],
   "bound_service_account_namespaces": [
     "ringfence-system"
