@@ -1,4 +1,4 @@
-"""Builds the runtime image: layers, root folder, OCI archive. Everything is cached per user by the digest of what it is
+"""Builds an image: layers, root folder, OCI archive. Everything is cached per user by the digest of what it is
 made from, made under a lock, and put in place in one step."""
 
 from __future__ import annotations
@@ -15,20 +15,17 @@ from pathlib import Path
 import filelock
 
 from ringfence.image import bytecode, contents, fetch, lock, oci
-from ringfence.image.lock import SOURCE
-from ringfence.image.sbom import sbom, version
+from ringfence.image.contents import project_version
+from ringfence.image.kinds import RUNTIME, Kind
+from ringfence.image.sbom import sbom
 from ringfence.image.tree import Tree, file, from_tar, to_tar, write
 from ringfence.local.bootstrap import cache_root
 
-# What a sandbox starts. -P: the working folder is no place for modules.
-COMMAND = ("/usr/bin/python3", "-P", "-m", "agent_runtime")
-ENVIRONMENT = {
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "HOME": "/tmp",  # noqa: S108 - the sandbox's own, empty and private
-    "PATH": "/usr/bin",
-    "PYTHONUTF8": "1",
-    "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
-}
+# What a sandbox starts.
+COMMAND = RUNTIME.command
+ENVIRONMENT = dict(RUNTIME.environment)
+# What decides an image's bytes, besides its locks and modules.
+_RECIPE = ("build", "bytecode", "contents", "fetch", "kinds", "oci", "sbom", "tree")
 # A root folder that nobody asked for in this time goes when another is made. Seconds.
 UNUSED_S = 14 * 86_400
 HEARTBEAT_S = 10.0
@@ -36,13 +33,17 @@ Report = Callable[[str], None]
 
 
 class Builder:
-    """Builds for one source folder into one cache. cache: by default the user's; report: gets one line at a time."""
+    """Builds one image into one cache. cache: by default the user's; report: gets one line at a time; source: folder with
+    the image's locks, by default its own; kind: which image."""
 
-    def __init__(self, report: Report = print, cache: Path | None = None, source: Path = SOURCE):
+    def __init__(
+        self, report: Report = print, cache: Path | None = None, source: Path | None = None, kind: Kind = RUNTIME
+    ):
         self._report = report
         self._folder = (cache or cache_root(os.environ)) / "image"
-        self._source = source
-        self._recipe = _digest(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+        self._kind = kind
+        self._source = source or kind.source
+        self._recipe = _digest(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _RECIPE)
 
     def rootfs(self) -> Path:
         """The image's root for this machine as a folder, to be mounted read-only. Raises RingfenceError."""
@@ -58,24 +59,24 @@ class Builder:
 
     def archive(self, platforms: Sequence[str] | None = None) -> oci.Archive:
         """The OCI archive, by default with every pinned platform. Raises RingfenceError, InputError."""
-        images = []
+        images, kind = [], self._kind
         with self._locked():
             for platform in platforms or lock.platforms(self._source):
                 images.append(
                     oci.Image(
                         platform,
                         self._layers(platform),
-                        ENVIRONMENT,
-                        COMMAND,
-                        f"{contents.UID}:{contents.GID}",
+                        kind.environment,
+                        kind.command,
+                        f"{kind.user}:{kind.user}",
                         {
-                            "org.opencontainers.image.title": "agent-runtime",
-                            "org.opencontainers.image.version": version(self._source),
+                            "org.opencontainers.image.title": kind.title,
+                            "org.opencontainers.image.version": project_version(self._source),
                             "org.opencontainers.image.licenses": "Apache-2.0",
                         },
                     )
                 )
-        return oci.archive(images, f"agent-runtime:{version(self._source)}")
+        return oci.archive(images, f"{kind.title}:{project_version(self._source)}")
 
     def _make_rootfs(self, platform: str, path: Path) -> None:
         for left in self._folder.glob(".rootfs-*"):
@@ -90,28 +91,29 @@ class Builder:
         tree: Tree = {}
         for _, data in self._layers(platform):
             tree |= from_tar(data)
-        self._report("writing the sandbox's root folder")
+        self._report(f"writing the root folder of {self._kind.title}")
         write(tree, scratch)
         scratch.rename(path)
 
     def _key(self, platform: str) -> str:
-        parts = [platform.encode(), self._recipe.encode()]
+        parts = [self._kind.name.encode(), platform.encode(), self._recipe.encode()]
         for name in (lock.BASE_LOCK, lock.WHEEL_LOCK, "pyproject.toml"):
             parts.append((self._source / name).read_bytes())
-        for path in sorted((self._source / "agent_runtime").rglob("*.py")):
-            parts += [str(path.relative_to(self._source)).encode(), path.read_bytes()]
+        for path, node in sorted(self._kind.modules(self._source).items()):
+            parts += [path.encode(), node.data or b""]
         return _digest(parts)[:32]
 
     def _layers(self, platform: str) -> list[tuple[str, bytes]]:
         base_key = _digest([platform.encode(), self._recipe.encode(), (self._source / lock.BASE_LOCK).read_bytes()])
         base = self._cached(f"base-{base_key[:32]}", lambda: self._base(platform))
-        wheel_key = _digest([base_key.encode(), (self._source / lock.WHEEL_LOCK).read_bytes()])
+        services = ",".join(self._kind.services).encode()
+        wheel_key = _digest([base_key.encode(), (self._source / lock.WHEEL_LOCK).read_bytes(), services])
         wheels = self._cached(f"packages-{wheel_key[:32]}", lambda: self._wheels(platform, wheel_key))
-        runtime = self._cached(f"runtime-{self._key(platform)}", lambda: self._runtime(platform))
+        modules = self._cached(f"{self._kind.name}-{self._key(platform)}", lambda: self._modules(platform))
         return [
             (f"Debian {lock.suite(self._source)} packages", base),
             ("Python packages", wheels),
-            ("agent_runtime", runtime),
+            (self._kind.title, modules),
         ]
 
     def _cached(self, name: str, make: Callable[[], Tree]) -> bytes:
@@ -140,14 +142,15 @@ class Builder:
 
     def _wheels(self, platform: str, key: str) -> Tree:
         tree = contents.wheel_layer(
-            fetch.wheels(platform, self._folder / f"wheels-{key[:32]}", self._report, self._source)
+            fetch.wheels(platform, self._folder / f"wheels-{key[:32]}", self._report, self._source), self._kind.services
         )
         return tree | bytecode.compiled(self._interpreter(platform), tree)
 
-    def _runtime(self, platform: str) -> Tree:
-        self._report(f"compiling agent_runtime for {platform}")
-        tree = contents.runtime_layer(self._source)
-        tree["usr/share/sbom/agent-runtime.cdx.json"] = file(sbom(platform, self._source))
+    def _modules(self, platform: str) -> Tree:
+        title = self._kind.title
+        self._report(f"compiling {title} for {platform}")
+        tree = self._kind.modules(self._source)
+        tree[f"usr/share/sbom/{title}.cdx.json"] = file(sbom(platform, self._source, title))
         return tree | bytecode.compiled(self._interpreter(platform), tree)
 
     def _interpreter(self, platform: str, tree: Tree | None = None) -> Tree:
@@ -163,7 +166,7 @@ class Builder:
                 guard.acquire(timeout=HEARTBEAT_S)
                 break
             except filelock.Timeout:
-                self._report(f"another process is building the runtime image in {self._folder}: waiting")
+                self._report(f"another process is building an image in {self._folder}: waiting")
         try:
             yield
         finally:

@@ -9,7 +9,7 @@ import io
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from ringfence.errors import RingfenceError
@@ -25,10 +25,12 @@ _LEFT_OUT = re.compile(
     r"|usr/bin/(?!python)|usr/sbin/|etc/(?!ssl|os-release|debian_version|python|ld.so)|var/|home|root|media|mnt|opt|srv"
     r"|usr/games|usr/src|usr/include|boot|tmp|run|proc|sys|dev"
 )
-# boto3 brings a model of every AWS service; these are the ones that the built-in tools call, with what all of them need.
-AWS_SERVICES = ("dynamodb", "s3", "ses", "sts")
+# boto3 brings a model of every AWS service, and an image needs a few.
 _SERVICE_MODEL = re.compile(r"(?:botocore|boto3)/data/([^/]+)/")
-_WHEEL_LEFT_OUT = re.compile(r"(?:^|/)(?:tests?|testing)/|^boto3/examples/|[.](?:pyi|c|h|pxd)$")
+# Prices, escalation paths: what modules read beside themselves. The embedded target's own files are none of these.
+_DATA = ("*.json", "*.yaml")
+# kubernetes/aio: the Kubernetes client once more, for asyncio, of the same size; nothing here uses it.
+_WHEEL_LEFT_OUT = re.compile(r"(?:^|/)(?:tests?|testing)/|^boto3/examples/|^kubernetes/aio/|[.](?:pyi|c|h|pxd)$")
 
 
 def debian_layer(packages: Iterable[DebianPackage], files: Iterable[Path]) -> Tree:
@@ -95,29 +97,28 @@ def _surroundings() -> Tree:
     tree |= {name: link(f"usr/{name}") for name in ("bin", "sbin", "lib", "lib64")}
     tree |= {"usr/bin": FOLDER, "usr/sbin": FOLDER, "usr/lib64": FOLDER, "tmp": Node(0o1777)}
     tree["usr/bin/python3"] = link("python3.11")
-    tree["etc/passwd"] = file(
-        f"root:x:0:0:root:/nonexistent:/nonexistent\nagent:x:{UID}:{GID}:agent:/tmp:/nonexistent\n"
-    )
+    tree["etc/passwd"] = file(_users("agent", UID))
     tree["etc/group"] = file(f"root:x:0:\nagent:x:{GID}:\n")
     tree["etc/nsswitch.conf"] = file("passwd: files\ngroup: files\nhosts: files dns\n")
     return tree
 
 
-def wheel_layer(wheels: Iterable[Path]) -> Tree:
-    """The Python packages, unpacked. Raises RingfenceError for a wheel that would write outside of its folder."""
+def wheel_layer(wheels: Iterable[Path], services: Collection[str]) -> Tree:
+    """The Python packages, unpacked. services: AWS services whose models stay. Raises RingfenceError for a wheel that would
+    write outside of its folder."""
     tree: Tree = {}
     for path in wheels:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
                 if info.is_dir():
                     continue
-                target = _wheel_path(info.filename, path.name)
+                target = _wheel_path(info.filename, path.name, services)
                 if target is not None:
                     tree[f"{PACKAGES}/{target}"] = file(archive.read(info))
     return tree
 
 
-def _wheel_path(name: str, wheel: str) -> str | None:
+def _wheel_path(name: str, wheel: str, services: Collection[str]) -> str | None:
     """Where a wheel's file goes below dist-packages; None for what is left out (packaging.python.org, binary format)."""
     try:
         name = checked(name)
@@ -129,7 +130,7 @@ def _wheel_path(name: str, wheel: str) -> str | None:
         if scheme not in ("purelib", "platlib"):
             return None
     model = _SERVICE_MODEL.match(name)
-    if _WHEEL_LEFT_OUT.search(name) or (model and model[1] not in AWS_SERVICES):
+    if _WHEEL_LEFT_OUT.search(name) or (model and model[1] not in services):
         return None
     return name
 
@@ -141,3 +142,34 @@ def runtime_layer(source: Path) -> Tree:
         f"{PACKAGES}/agent_runtime/{PurePosixPath(path.relative_to(package))}": file(path.read_bytes())
         for path in sorted(package.rglob("*.py"))
     }
+
+
+def control_layer(source: Path, user: int) -> Tree:
+    """The control side's own modules, what they read, its user and its mount points. source: folder beside the library."""
+    package = source.parent / "ringfence"
+    found = {
+        f"{PACKAGES}/ringfence/{PurePosixPath(path.relative_to(package))}": file(path.read_bytes())
+        for pattern in ("*.py", *_DATA)
+        for path in sorted(package.rglob(pattern))
+        if path.relative_to(package).parts[0] != "local" or path.suffix == ".py"
+    }
+    version = project_version(source.parent)
+    about = f"{PACKAGES}/ringfence-{version}.dist-info"
+    found[f"{about}/METADATA"] = file(
+        f"Metadata-Version: 2.4\nName: ringfence\nVersion: {version}\nLicense-File: LICENSE\n"
+    )
+    found[f"{about}/licenses/LICENSE"] = file((source.parent / "LICENSE").read_bytes())
+    found["etc/passwd"] = file(_users("ringfence", user))
+    found["etc/group"] = file(f"root:x:0:\nringfence:x:{user}:\n")
+    # Where the project's files, the certificate and the volume come.
+    return found | dict.fromkeys(("etc/ringfence", "etc/ringfence-tls", "var/lib/ringfence"), FOLDER)
+
+
+def _users(name: str, user: int) -> str:
+    return f"root:x:0:0:root:/nonexistent:/nonexistent\n{name}:x:{user}:{user}:{name}:/tmp:/nonexistent\n"
+
+
+def project_version(folder: Path) -> str:
+    """The version in the folder's pyproject.toml."""
+    match = re.search(r'^version = "([^"]+)"', (folder / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    return match[1] if match else "0"

@@ -1,4 +1,4 @@
-"""What the runtime image is made of, pinned: Debian packages (base.lock.json) and Python wheels (requirements.lock)."""
+"""What an image is made of, pinned: Debian packages (base.lock.json) and Python wheels (requirements.lock)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ringfence.errors import InputError, Problem
 
-# The image's sources lie beside the library in its working tree.
+# The images' sources lie beside the library in its working tree.
 SOURCE = Path(__file__).parents[2] / "runtime-image"
+CONTROL_SOURCE = Path(__file__).parents[2] / "control-image"
 BASE_LOCK, WHEEL_LOCK = "base.lock.json", "requirements.lock"
 # Architectures as Docker, Debian, wheels and the kernel name them.
 DEBIAN_ARCHITECTURES = {"linux/amd64": "amd64", "linux/arm64": "arm64"}
@@ -53,7 +54,7 @@ def suite(source: Path = SOURCE) -> str:
 def base(platform: str, source: Path = SOURCE) -> tuple[DebianPackage, ...]:
     """The base's packages. Raises InputError for a platform or a pin that can't be used, all problems at once."""
     data = _read(source)["platforms"]
-    where = f"runtime-image/{BASE_LOCK}"
+    where = f"{source.name}/{BASE_LOCK}"
     if platform not in data:
         raise InputError([Problem(where, platform, "is not a pinned platform", f"use one of {', '.join(data)}")])
     packages, problems = [], []
@@ -84,7 +85,7 @@ def wheels(source: Path = SOURCE) -> tuple[Requirement, ...]:
         hashes = tuple(re.findall(r"--hash=sha256:([0-9a-f]{64})", line))
         if match is None or not hashes:
             problems.append(
-                Problem(f"runtime-image/{WHEEL_LOCK}", f"entry {number}", "is not pinned by digest", "lock again")
+                Problem(f"{source.name}/{WHEEL_LOCK}", f"entry {number}", "is not pinned by digest", "lock again")
             )
         else:
             found.append(Requirement(match[1], match[2], hashes))
@@ -101,4 +102,4 @@ def _read(source: Path) -> dict:
             return data
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    raise InputError([Problem(f"runtime-image/{BASE_LOCK}", "", "can't be read", "take it from the repository")])
+    raise InputError([Problem(f"{source.name}/{BASE_LOCK}", "", "can't be read", "take it from the repository")])

@@ -12,8 +12,8 @@ from typing import Any
 
 from ringfence.image.tree import EPOCH, Tree, file, to_tar
 
-_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 CREATED = datetime.datetime.fromtimestamp(EPOCH, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -33,11 +33,13 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """data: the archive; digest: of the image index, by which a cluster pins the image; manifests: platform → digest."""
+    """data: the archive; digest: of the image index, by which a cluster pins the image; manifests: platform → digest; blobs:
+    digest → bytes of everything in it, the index included."""
 
     data: bytes
     digest: str
     manifests: Mapping[str, str]
+    blobs: Mapping[str, bytes]
 
 
 def _json(value: Any) -> bytes:
@@ -76,21 +78,21 @@ def archive(images: Sequence[Image], reference: str) -> Archive:
         }
         manifest = {
             "schemaVersion": 2,
-            "mediaType": _MANIFEST,
+            "mediaType": MANIFEST,
             "config": put(_CONFIG, _json(config)),
             "layers": layers,
             "annotations": dict(image.annotations),
         }
-        manifests.append(put(_MANIFEST, _json(manifest), platform={"os": system, "architecture": architecture}))
-    index = put(_INDEX, _json({"schemaVersion": 2, "mediaType": _INDEX, "manifests": manifests}))
+        manifests.append(put(MANIFEST, _json(manifest), platform={"os": system, "architecture": architecture}))
+    index = put(INDEX, _json({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}))
     named = {
         **index,
         "annotations": {"org.opencontainers.image.ref.name": reference, "io.containerd.image.name": reference},
     }
     tree: Tree = {
         "oci-layout": file(_json({"imageLayoutVersion": "1.0.0"})),
-        "index.json": file(_json({"schemaVersion": 2, "mediaType": _INDEX, "manifests": [named]})),
+        "index.json": file(_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": [named]})),
         **{f"blobs/{digest.replace(':', '/')}": file(data) for digest, data in blobs.items()},
     }
     digests = {image.platform: item["digest"] for image, item in zip(images, manifests, strict=True)}
-    return Archive(to_tar(tree), index["digest"], digests)
+    return Archive(to_tar(tree), index["digest"], digests, blobs)

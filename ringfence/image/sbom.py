@@ -6,29 +6,23 @@ No date and a serial number that follows from the content, so that the same lock
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from ringfence.image import lock
+from ringfence.image.contents import project_version
 from ringfence.image.lock import SOURCE
 
 
-def version(source: Path = SOURCE) -> str:
-    """The agent runtime's version."""
-    match = re.search(r'^version = "([^"]+)"', (source / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
-    return match[1] if match else "0"
-
-
-def sbom(platform: str, source: Path = SOURCE) -> str:
-    """The bill of materials of one platform's image."""
-    runtime = {
+def sbom(platform: str, source: Path = SOURCE, title: str = "agent-runtime") -> str:
+    """The bill of materials of one platform's image. title: of the image. Raises InputError for locks that can't be used."""
+    described = {
         "type": "application",
-        "bom-ref": "agent-runtime",
-        "name": "agent-runtime",
-        "version": version(source),
+        "bom-ref": title,
+        "name": title,
+        "version": project_version(source),
         "licenses": [{"license": {"id": "Apache-2.0"}}],
     }
     packages = [_debian(package, lock.suite(source)) for package in lock.base(platform, source)]
@@ -39,10 +33,10 @@ def sbom(platform: str, source: Path = SOURCE) -> str:
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
-        "metadata": {"component": runtime, "properties": [{"name": "ringfence:platform", "value": platform}]},
+        "metadata": {"component": described, "properties": [{"name": "ringfence:platform", "value": platform}]},
         "components": components,
         "dependencies": [
-            {"ref": "agent-runtime", "dependsOn": [item["bom-ref"] for item in components]},
+            {"ref": title, "dependsOn": [item["bom-ref"] for item in components]},
             *({"ref": item["bom-ref"]} for item in components),
         ],
     }
