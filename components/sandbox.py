@@ -49,7 +49,7 @@ class Sandbox(pulumi.ComponentResource):
 
     Trust zone: control side. It holds whatever runs in the sandbox, since the API server decides.
 
-    Attributes: system_namespace (str), runner_service_account (str).
+    Attributes: system_namespace, runner_service_account, unit (the ConfigMap's text); known at preview.
     """
 
     def __init__(self, name: str, args: SandboxArgs, opts: pulumi.ResourceOptions | None = None):
@@ -101,10 +101,11 @@ class Sandbox(pulumi.ComponentResource):
             image=args.image,
             gateway=args.gateway,
         )
+        self.unit: str = unit.render()
         k8s.core.v1.ConfigMap(
             f"{self._name}-unit",
             metadata=self._meta(CONFIG_MAP, SYSTEM_NAMESPACE),
-            data={KEY: unit.render()},
+            data={KEY: self.unit},
             opts=self._inside,
         )
 

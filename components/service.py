@@ -22,6 +22,8 @@ _DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 _GATEWAY_PLACE = 20
 # A ConfigMap's limit is 1 MiB, names included.
 _MAX_FILES_BYTES = 900_000
+# Trail, ledger and accepted tasks of the lean profile's months. The storage class lets it grow.
+STATE_GIB = 4
 # A node that is drained waits that long for the pod.
 _MAX_DRAIN_S = 600
 
@@ -35,8 +37,9 @@ def gateway_address(service_cidr: str) -> GatewayAddress:
 @dataclass(frozen=True)
 class ServiceArgs:
     """stack: whose settings the service reads; image: of this project, by digest; files: path below the project's folder →
-    text (Pulumi.yaml, the stack's file, the catalog); storage_class: of the volume; service_cidr: of the cluster's
-    Services; oidc_issuer, oidc_audience: whose tokens are taken, and whom they must be for; client_ca: whether client
+    text (Pulumi.yaml, the stack's file, the catalog); unit: what sandboxes are made from, as `components.sandbox` writes it;
+    storage_class: of the volume; service_cidr: of the cluster's Services; vault_address: of the secrets store, empty for AWS
+    Secrets Manager; oidc_issuer, oidc_audience: whose tokens are taken, and whom they must be for; client_ca: whether client
     certificates are taken, whose authority is `ca.crt` in the Secret; tls_secret: Secret in `ringfence-system` with tls.crt
     and tls.key, made and renewed by the operator; client_cidrs: where callers may come from, none: from nowhere."""
 
@@ -46,12 +49,14 @@ class ServiceArgs:
     files: Mapping[str, str]
     storage_class: str
     service_cidr: str
+    unit: str = ""
+    vault_address: str = ""
     oidc_issuer: str = ""
     oidc_audience: str = ""
     client_ca: bool = False
     tls_secret: str = "ringfence-service-tls"  # noqa: S105 (a name)
     client_cidrs: tuple[str, ...] = ()
-    state_gib: int = 10
+    state_gib: int = STATE_GIB
     drain_seconds: int = 300
     keep: bool = True
     cluster_ready: tuple[pulumi.Resource, ...] = field(default=())
@@ -113,7 +118,14 @@ class Service(pulumi.ComponentResource):
             f"{name}-deployment",
             metadata=self._meta(manifests.NAME),
             spec=manifests.deployment_spec(
-                args.image, given, args.names.region, args.files, args.tls_secret, args.drain_seconds
+                args.image,
+                given,
+                args.names.region,
+                args.files,
+                args.tls_secret,
+                args.drain_seconds,
+                args.vault_address,
+                args.unit,
             ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=first),
         )

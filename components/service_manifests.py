@@ -7,18 +7,23 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ringfence.names import LABEL_DOMAIN, RUNNER_SERVICE_ACCOUNT, SANDBOX_NODE_LABEL
+from components.vault_config import API_PORT as VAULT_PORT
+from components.vault_config import AUDIENCE
+from components.vault_manifests import CA_MAP, SERVER_LABELS
+from ringfence.broker.secret_stores import TOKEN_FILE
+from ringfence.image.kinds import CONTROL_USER as USER
+from ringfence.names import LABEL_DOMAIN, RUNNER_SERVICE_ACCOUNT, SANDBOX_NODE_LABEL, VAULT_NAMESPACE
 from ringfence.runner.manifests import INVOCATION_LABEL
-from ringfence.runner.places import GATEWAY_PORT, STATE_FOLDER
+from ringfence.runner.places import GATEWAY_PORT, POD_LABELS, STATE_FOLDER
 
 Json = dict[str, Any]
 NAME, STATE, CONFIG, TLS = "ringfence", "ringfence-state", "ringfence-project", "tls"
-# The Service's selector, the NetworkPolicy's and the gateway's address are all by this one label.
-LABELS = {"app.kubernetes.io/name": NAME}
+LABELS = POD_LABELS
 API_PORT = 8443
 PROJECT_FOLDER, TLS_FOLDER = "/etc/ringfence", "/etc/ringfence-tls"
-# uid of no user of the image.
-USER = 10001
+# What the model gateway reaches models with, made by the operator: OPENAI_API_KEY, ANTHROPIC_API_KEY and the like.
+MODELS_SECRET = "ringfence-models"  # noqa: S105 (a name)
+_AUTHORITY_FOLDER = "/etc/ringfence-vault"
 # Where EKS's Pod Identity agent answers on every node (docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html).
 _POD_IDENTITY_AGENT = "169.254.170.23/32"
 # After the drain: the last clean-up, and the end of the process.
@@ -30,9 +35,10 @@ def file_keys(files: Mapping[str, str]) -> dict[str, str]:
     return {path: path.replace("/", "__") for path in sorted(files)}
 
 
-def digest(files: Mapping[str, str]) -> str:
-    """SHA-256 of the project's files: the pod is replaced when one changes."""
-    return hashlib.sha256(json.dumps(dict(sorted(files.items()))).encode()).hexdigest()
+def digest(files: Mapping[str, str], unit: str = "") -> str:
+    """SHA-256 of what the process reads at its start: the pod is replaced when something of it changes."""
+    read = json.dumps([dict(sorted(files.items())), unit])
+    return hashlib.sha256(read.encode()).hexdigest()
 
 
 def api_service_spec() -> Json:
@@ -64,12 +70,16 @@ def state_spec(storage_class: str, size_gib: int) -> Json:
 
 
 def network_policy_spec(client_cidrs: Sequence[str]) -> Json:
-    """In: callers to the API, sandboxes to the model gateway. Out: cluster DNS, Pod Identity's agent, and over TLS AWS, the
-    Kubernetes API, the identity provider and the models; DNS Firewall has the last word on names."""
+    """In: callers to the API, sandboxes to the model gateway. Out: cluster DNS, Pod Identity's agent, the secrets store, and
+    over TLS AWS, the Kubernetes API, the identity provider and the models; DNS Firewall has the last word on names."""
     sandboxes = {"namespaceSelector": {"matchExpressions": [{"key": INVOCATION_LABEL, "operator": "Exists"}]}}
     dns = {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
         "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+    }
+    store = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": VAULT_NAMESPACE}},
+        "podSelector": {"matchLabels": SERVER_LABELS},
     }
     ingress: list[Json] = [{"from": [sandboxes], "ports": _tcp(GATEWAY_PORT)}]
     if client_cidrs:
@@ -83,6 +93,7 @@ def network_policy_spec(client_cidrs: Sequence[str]) -> Json:
             {"to": [dns], "ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]},
             {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}], "ports": _tcp(443)},
             {"to": [{"ipBlock": {"cidr": _POD_IDENTITY_AGENT}}], "ports": _tcp(80)},
+            {"to": [store], "ports": _tcp(VAULT_PORT)},
         ],
     }
 
@@ -106,13 +117,20 @@ def _probe(path: str, **values: int) -> Json:
     return {"httpGet": {"path": path, "port": API_PORT, "scheme": "HTTPS"}, "timeoutSeconds": 5, **values}
 
 
-def _container(image: str, given: Sequence[str], region: str) -> Json:
-    environment = {"AWS_REGION": region, "AWS_EC2_METADATA_DISABLED": "true", "HOME": "/tmp"}  # noqa: S108
+def _environment(region: str, vault_address: str) -> dict[str, str]:
+    common = {"AWS_REGION": region, "AWS_EC2_METADATA_DISABLED": "true", "HOME": "/tmp"}  # noqa: S108
+    # `ringfence.broker.factory` reads these; without them tools' secrets come from Secrets Manager.
+    store = {"VAULT_ADDR": vault_address, "VAULT_CACERT": f"{_AUTHORITY_FOLDER}/ca.crt"}
+    return common | (store if vault_address else {})
+
+
+def _container(image: str, given: Sequence[str], environment: Mapping[str, str], mounts: Mapping[str, str]) -> Json:
     return {
         "name": NAME,
         "image": image,
         "args": list(given),
         "env": [{"name": name, "value": value} for name, value in environment.items()],
+        "envFrom": [{"secretRef": {"name": MODELS_SECRET, "optional": True}}],
         "ports": [
             {"name": "https", "containerPort": API_PORT},
             {"name": "gateway", "containerPort": GATEWAY_PORT},
@@ -131,25 +149,47 @@ def _container(image: str, given: Sequence[str], region: str) -> Json:
         "readinessProbe": _probe("/readyz", periodSeconds=5, failureThreshold=2),
         "volumeMounts": [
             {"name": "state", "mountPath": str(STATE_FOLDER)},
-            {"name": "project", "mountPath": PROJECT_FOLDER, "readOnly": True},
-            {"name": "tls", "mountPath": TLS_FOLDER, "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+            *({"name": name, "mountPath": path, "readOnly": True} for name, path in mounts.items()),
         ],
     }
 
 
+def _read_only(files: Mapping[str, str], tls_secret: str, vault: bool) -> dict[str, tuple[str, Json]]:
+    """Name of a volume → where it is mounted, and its source."""
+    items = [{"key": key, "path": path} for path, key in file_keys(files).items()]
+    found: dict[str, tuple[str, Json]] = {
+        "project": (PROJECT_FOLDER, {"configMap": {"name": CONFIG, "defaultMode": 0o444, "items": items}}),
+        "tls": (TLS_FOLDER, {"secret": {"secretName": tls_secret, "defaultMode": 0o440}}),
+    }
+    if vault:
+        token = {"path": TOKEN_FILE.name, "expirationSeconds": 600, "audience": AUDIENCE}
+        projected = {"projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]}}
+        found["vault-authority"] = (_AUTHORITY_FOLDER, {"configMap": {"name": CA_MAP, "defaultMode": 0o444}})
+        found["vault-token"] = (str(TOKEN_FILE.parent), projected)
+    return found
+
+
 def deployment_spec(
-    image: str, given: Sequence[str], region: str, files: Mapping[str, str], tls_secret: str, drain_seconds: int
+    image: str,
+    given: Sequence[str],
+    region: str,
+    files: Mapping[str, str],
+    tls_secret: str,
+    drain_seconds: int,
+    vault_address: str = "",
+    unit: str = "",
 ) -> Json:
     """One replica, since trail and accepted tasks lie on one volume; the old pod has drained before the new one starts."""
     off_sandbox = {"matchExpressions": [{"key": SANDBOX_NODE_LABEL, "operator": "DoesNotExist"}]}
-    items = [{"key": key, "path": path} for path, key in file_keys(files).items()]
+    read_only = _read_only(files, tls_secret, bool(vault_address))
+    mounts = {name: path for name, (path, _) in read_only.items()}
     return {
         "replicas": 1,
         "strategy": {"type": "Recreate"},
         "selector": {"matchLabels": LABELS},
         "template": {
-            "metadata": {"labels": LABELS, "annotations": {f"{LABEL_DOMAIN}/project-sha256": digest(files)}},
+            "metadata": {"labels": LABELS, "annotations": {f"{LABEL_DOMAIN}/project-sha256": digest(files, unit)}},
             "spec": {
                 "serviceAccountName": RUNNER_SERVICE_ACCOUNT,
                 # It makes sandboxes at the Kubernetes API.
@@ -170,12 +210,11 @@ def deployment_spec(
                         "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [off_sandbox]}
                     }
                 },
-                "containers": [_container(image, given, region)],
+                "containers": [_container(image, given, _environment(region, vault_address), mounts)],
                 "volumes": [
                     {"name": "state", "persistentVolumeClaim": {"claimName": STATE}},
-                    {"name": "project", "configMap": {"name": CONFIG, "defaultMode": 0o444, "items": items}},
-                    {"name": "tls", "secret": {"secretName": tls_secret, "defaultMode": 0o440}},
                     {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},
+                    *({"name": name, **source} for name, (_, source) in read_only.items()),
                 ],
             },
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 import pulumi
 import pulumi_aws as aws
@@ -23,13 +24,16 @@ from components.image_sources import image_buckets, image_domains
 from components.log_store import LogStore, LogStoreArgs
 from components.network import ExistingVpc, Network, NetworkArgs
 from components.node_autoscaler import NodeAutoscaler, NodeAutoscalerArgs
+from components.registry import Registry, RegistryArgs
 from components.sandbox import Sandbox, SandboxArgs
+from components.service import Service, ServiceArgs, gateway_address
 from components.telemetry import Telemetry, TelemetryArgs
 from components.tool_role import ToolRole, ToolRoleArgs
 from components.vault import Vault, VaultArgs
 from components.vault import images as vault_images
 from ringfence.catalog import Catalog
 from ringfence.egress.policy import EgressPolicy, ways_out
+from ringfence.service.project_files import project_files
 from ringfence.settings import Settings, zoned
 from ringfence.versions import CLUSTER_AUTOSCALER_IMAGE, COLLECTOR_IMAGE
 
@@ -64,6 +68,7 @@ class Environment:
         self._pool()
         self._keep_secrets()
         self._observe()
+        self.service = self._serve() if settings.service_image else None
 
     def _aws_provider(self) -> aws.Provider:
         """One region and one account; credentials of another account are refused by the provider."""
@@ -111,6 +116,7 @@ class Environment:
             self._on_aws,
         )
         self.artifacts = Artifacts("artifacts", ArtifactsArgs(self.names, settings.deletion_protection), self._on_aws)
+        self.registry = Registry("registry", RegistryArgs(self.names, settings.deletion_protection), self._on_aws)
 
     def _connect(self) -> None:
         settings = self.settings
@@ -157,9 +163,12 @@ class Environment:
         )
 
     def _resolvable_domains(self) -> tuple[str, ...]:
-        """What DNS Firewall lets through: the settings' own, the control side's images, whatever the proxy may reach."""
+        """What DNS Firewall lets through: the settings' own, the identity provider, the control side's images, whatever the
+        proxy may reach."""
         images = image_domains(system_images(self.settings))
-        return tuple(dict.fromkeys((*self.settings.dns_allowed_domains, *images, *self.policy.domains())))
+        provider = urlsplit(self.settings.oidc_issuer).hostname if self.settings.service_image else None
+        own = (*self.settings.dns_allowed_domains, *((provider,) if provider else ()))
+        return tuple(dict.fromkeys((*own, *images, *self.policy.domains())))
 
     def _existing_vpc(self) -> ExistingVpc | None:
         settings = self.settings
@@ -231,15 +240,16 @@ class Environment:
 
     def _fence(self) -> None:
         settings = self.settings
-        own = f"{settings.account_id}.dkr.ecr.{settings.region}.amazonaws.com"
         self.sandbox = Sandbox(
             "sandbox",
             SandboxArgs(
                 self.names,
-                settings.allowed_registries or (own,),
+                settings.sandbox_registries,
                 tool_ports=self.egress.ports,
                 proxy_cidrs=tuple(f"{address}/32" for address in self._proxy_addresses()),
                 max_concurrent=settings.sandbox_max_concurrent,
+                image=settings.sandbox_image,
+                gateway=gateway_address(SERVICE_CIDR) if settings.service_image else None,
             ),
             self._on_both,
         )
@@ -328,6 +338,29 @@ class Environment:
             self._on_both,
         )
 
+    def _serve(self) -> Service:
+        settings = self.settings
+        return Service(
+            "service",
+            ServiceArgs(
+                self.names,
+                stack=settings.environment,
+                image=settings.service_image,
+                files=project_files(settings, self.catalog),
+                storage_class=self.storage.storage_class,
+                service_cidr=SERVICE_CIDR,
+                unit=self.sandbox.unit,
+                vault_address=self.vault.address,
+                oidc_issuer=settings.oidc_issuer,
+                oidc_audience=settings.oidc_audience,
+                tls_secret=settings.service_tls_secret,
+                client_cidrs=settings.service_client_cidrs,
+                keep=settings.deletion_protection,
+                cluster_ready=(self.sandbox, self.broker, self.vault, *self.storage.ready),
+            ),
+            self._on_both,
+        )
+
     def export(self) -> None:
         """The stack's outputs: what an operator or another stack needs to find the environment; nothing secret."""
         pulumi.export("accountId", self.settings.account_id)
@@ -344,3 +377,5 @@ class Environment:
         pulumi.export("secretsSnapshotBucket", self.vault.snapshot_bucket)
         pulumi.export("otlpEndpoint", self.telemetry.otlp_endpoint)
         pulumi.export("alertTopicArn", self.budget.topic_arn)
+        pulumi.export("imageRepositories", self.registry.urls)
+        pulumi.export("serviceAddress", self.service.address if self.service else "")

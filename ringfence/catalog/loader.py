@@ -118,4 +118,4 @@ def load(path: Path) -> Catalog:
     found += _cross_check(tools, roles, roles_file, unreadable_tools=len(tools) < len(files))
     if found or roles is None:
         raise InputError(found)
-    return Catalog(tuple(tools), roles.capabilities, roles.roles, users.users if users else ())
+    return Catalog(tuple(tools), roles.capabilities, roles.roles, users.users if users else (), path)

@@ -34,9 +34,10 @@ from ringfence.local.supervise import Child
 EXISTING = "RINGFENCE_KUBECONFIG"
 # Seconds for each part to become ready: 3.6 s were measured for etcd and the API server together on two busy cores.
 READY_TIMEOUT = 120.0
-# As on EKS and kind: a private range for Services. Its first address is the API server's own Service.
-SERVICE_RANGE = "10.96.0.0/16"
-SERVICE_ADDRESS = "10.96.0.1"
+# The range for Services that components/cluster.py asks EKS for, so that addresses which the program chooses hold on both.
+# Its first address is the API server's own Service.
+SERVICE_RANGE = "172.20.0.0/16"
+SERVICE_ADDRESS = "172.20.0.1"
 ISSUER = "https://kubernetes.default.svc"
 # Plugins of kube-apiserver that the project relies on. Most are on by default; named here, so that a changed default shows.
 ADMISSION_PLUGINS = (

@@ -81,6 +81,37 @@ def _existing_vpc_problems(settings: Settings, where: str) -> list[Problem]:
     ]
 
 
+def _service_problems(settings: Settings, where: str) -> list[Problem]:
+    """What the service couldn't work with, or sandboxes couldn't be made from."""
+    own = (settings.names.registry,)
+    found = [
+        Problem(where, key, f"comes from none of {', '.join(registries)}", "push it there, or add to allowedRegistries")
+        for key, image, registries in (
+            ("sandboxImage", settings.sandbox_image, settings.sandbox_registries),
+            ("serviceImage", settings.service_image, tuple(dict.fromkeys((*settings.allowed_registries, *own)))),
+        )
+        if image and not image.startswith(tuple(f"{registry.rstrip('/')}/" for registry in registries))
+    ]
+    if bool(settings.oidc_issuer) != bool(settings.oidc_audience):
+        missing = "oidcAudience" if settings.oidc_issuer else "oidcIssuer"
+        found.append(Problem(where, missing, "is missing: issuer and audience go together", "set both, or none"))
+    if settings.service_image:
+        needed = {
+            "sandboxImage": (settings.sandbox_image, "`ringfence image push` prints it"),
+            "oidcIssuer": (settings.oidc_issuer or settings.oidc_audience, "set oidcIssuer and oidcAudience"),
+        }
+        found += [
+            Problem(where, key, "is empty, but serviceImage is set", remedy)
+            for key, (value, remedy) in needed.items()
+            if not value
+        ]
+    elif settings.service_client_cidrs:
+        found.append(
+            Problem(where, "serviceClientCidrs", "is set without serviceImage", "set serviceImage, or remove it")
+        )
+    return found
+
+
 def _cross_check(settings: Settings, where: str) -> list[Problem]:
     found = [
         Problem(where, "availabilityZones", f"{zone!r} is not in {settings.region}", f"use zones of {settings.region}")
@@ -88,6 +119,7 @@ def _cross_check(settings: Settings, where: str) -> list[Problem]:
         if zone[:-1] != settings.region
     ]
     found += _existing_vpc_problems(settings, where)
+    found += _service_problems(settings, where)
     if settings.sandbox_max_spot_nodes + settings.sandbox_max_on_demand_nodes == 0:
         remedy = "raise sandboxMaxSpotNodes or sandboxMaxOnDemandNodes"
         found.append(Problem(where, "sandboxMaxSpotNodes", "leaves no node for any sandbox", remedy))

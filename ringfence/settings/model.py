@@ -20,6 +20,10 @@ _EMAIL = re.compile(r"^[^@\s]+@[^@\s]+\.[^@\s]+$")
 _PRINCIPAL = re.compile(r"^arn:aws(-[a-z]+)*:iam::\d{12}:(role|user)/.+$")
 _ZONED_ID = re.compile(r"^(?P<zone>[a-z0-9-]+)=(?P<id>(subnet|rtb)-[0-9a-f]{8,17})$")
 _REGISTRY = re.compile(r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9._/-]+)?$")
+_IMAGE = re.compile(r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)+@sha256:[0-9a-f]{64}$")
+_ISSUER = re.compile(r"^https://[a-z0-9.-]+(:\d+)?(/[^\s?#]*)?$")
+# Wider ranges, put side by side, are everywhere.
+_WIDEST_CLIENTS = 8
 
 # Each count left at 0 takes its profile's value.
 PROFILES: dict[str, dict[str, int]] = {
@@ -142,6 +146,26 @@ class Settings(StrictModel):
     allowed_registries: tuple[str, ...] = pydantic.Field(
         default=(), description="registries that sandbox images may come from; empty: the account's own"
     )
+    sandbox_image: str = pydantic.Field(
+        default="", description="image of sandboxes by digest, as `ringfence image push` prints it; runners need it"
+    )
+    service_image: str = pydantic.Field(
+        default="",
+        description="image of the control side by digest; empty: `ringfence serve` isn't made in the cluster",
+    )
+    service_client_cidrs: tuple[str, ...] = pydantic.Field(
+        default=(), description="ranges that may call the service; empty: nobody"
+    )
+    service_tls_secret: Annotated[str, pydantic.Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")] = (
+        pydantic.Field(
+            default="ringfence-service-tls",
+            description="Secret in ringfence-system with the service's tls.crt and tls.key, made by the operator",
+        )
+    )
+    oidc_issuer: str = pydantic.Field(
+        default="", description="identity provider whose tokens the service takes, an https address"
+    )
+    oidc_audience: str = pydantic.Field(default="", description="what a token's aud must name")
     secrets_distribution: Literal["openbao", "vault"] = pydantic.Field(
         default="openbao", description="OpenBao (MPL 2.0) or HashiCorp Vault (BUSL 1.1)"
     )
@@ -174,6 +198,11 @@ class Settings(StrictModel):
         """The environment's names."""
         partition = {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(self.region.rsplit("-", 2)[0], "aws")
         return Names(self.prefix, self.environment, self.account_id, self.region, partition)
+
+    @property
+    def sandbox_registries(self) -> tuple[str, ...]:
+        """Where images of sandboxes may come from."""
+        return self.allowed_registries or (self.names.registry,)
 
     def defaults_of(self, profile: str) -> Settings:
         """These settings with every profile-dependent count taken from `profile`."""
@@ -228,6 +257,30 @@ class Settings(StrictModel):
             if not _REGISTRY.match(value):
                 raise ValueError(
                     f"{value!r} is not a registry | write host or host/path in lower case, no scheme, no tag"
+                )
+        return values
+
+    @pydantic.field_validator("sandbox_image", "service_image")
+    @classmethod
+    def _images(cls, value: str) -> str:
+        if value and not _IMAGE.match(value):
+            raise ValueError("names no image by digest | write registry/name@sha256:<64 hex digits>")
+        return value
+
+    @pydantic.field_validator("oidc_issuer")
+    @classmethod
+    def _issuer(cls, value: str) -> str:
+        if value and not _ISSUER.match(value):
+            raise ValueError("is no https address of an issuer | e.g. https://id.example.com")
+        return value
+
+    @pydantic.field_validator("service_client_cidrs")
+    @classmethod
+    def _clients(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            if _network(value).prefixlen < _WIDEST_CLIENTS:
+                raise ValueError(
+                    f"{value!r} opens the service too wide | name the callers' networks, /{_WIDEST_CLIENTS} or smaller"
                 )
         return values
 

@@ -224,7 +224,7 @@ def test_what_cannot_change_in_place_is_replaced_in_order(
     plane: Any, backend: KubernetesBackend, token: str, declared: dict, change: dict, replaces: str
 ) -> None:
     namespaced = token.startswith("core")
-    name = "10.96.0.77" if "IPAddress" in token else f"replaced-{replaces.lower().replace('.', '-')}"
+    name = "172.20.0.77" if "IPAddress" in token else f"replaced-{replaces.lower().replace('.', '-')}"
     metadata = {"name": name} | ({"namespace": plane.namespace("replaced")} if namespaced else {})
     resource = Resource(backend, token, declared | {"metadata": metadata}).create()
     result = resource.diff(_with(resource.inputs, **change))
