@@ -94,7 +94,7 @@ class Gateway:
         if not Decimal(0) < max_usd <= MAX_CONVERSATION_USD:
             raise RingfenceError(f"max_usd {max_usd} | more than 0 and at most {MAX_CONVERSATION_USD}")
         now = self.clock()
-        if not self._can_price(invocation.model):
+        if not self.model_api(invocation.model):
             detail = f"model {invocation.model!r} has no upstream here, or no known price; name one that has"
             raise Refused(Refusal("model_unknown", invocation.model, detail))
         warm = self.sessions.of(invocation.id)
@@ -197,14 +197,15 @@ class Gateway:
         now = self.clock()
         return self._prices.of(upstream.price_list, model, now, now + timedelta(seconds=MAX_SECONDS))
 
-    def _can_price(self, model: str) -> bool:
+    def model_api(self, model: str) -> str:
+        """The shape of the API that serves a model whose price is known, which its sandbox must speak; "" for none."""
         for api in _APIS:
             try:
                 self.price(self.upstream(api, model), model)
             except (ApiError, UnknownModel):
                 continue
-            return True
-        return False
+            return api
+        return ""
 
     def refused(self, session: Session | None, error: ApiError, subject: str = "") -> None:
         """Records a refused request: counted, kept with its session, handed on. Failures are none."""

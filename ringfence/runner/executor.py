@@ -18,9 +18,10 @@ from ringfence.errors import RingfenceError
 CREDENTIALS_FOLDER = "/var/run/ringfence/credentials"
 # Promised environment of the container (design, "The interfaces that users were promised"), and the gateway's address.
 TASK_PROMPT, ALLOWED_TOOLS, CREDENTIALS_TOKEN = "TASK_PROMPT", "ALLOWED_TOOLS", "CREDENTIALS_TOKEN"
-GATEWAY_URL, MODEL, DEADLINE, INVOCATION_ID = (
+GATEWAY_URL, MODEL, MODEL_API, DEADLINE, INVOCATION_ID = (
     "RINGFENCE_GATEWAY_URL",
     "RINGFENCE_MODEL",
+    "RINGFENCE_MODEL_API",
     "RINGFENCE_DEADLINE",
     "RINGFENCE_INVOCATION_ID",
 )

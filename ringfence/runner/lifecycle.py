@@ -54,6 +54,7 @@ class Work:
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
     credentials: dict[str, bytes] = field(default_factory=dict, repr=False)
     token: str = field(default="", repr=False)
+    model_api: str = ""
     begun: list[Step] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     exit: Exit | None = None
@@ -161,6 +162,7 @@ class Lifecycle:
         # A warm sandbox has its token already; the gateway keeps only its hash and gives none again.
         models = tool_models(work.tools)
         token = await in_thread(self.parts.gateway.open, work.invocation, None, max_usd=work.max_usd, models=models)
+        work.model_api = await in_thread(self.parts.gateway.model_api, work.invocation.model)
         if token:
             work.token = token
             work.secrets |= {token}
@@ -288,6 +290,7 @@ def unit_of(work: Work, environment: Any) -> Unit:
         names.ALLOWED_TOOLS: ",".join(invocation.tools),
         names.CREDENTIALS_TOKEN: work.token,
         names.MODEL: invocation.model,
+        names.MODEL_API: work.model_api,
         names.DEADLINE: invocation.deadline.isoformat(),
         names.INVOCATION_ID: invocation.id,
         names.TOOLS: json.dumps(runtime_tools(work.tools, environment, work.fit.ports)),
@@ -313,6 +316,7 @@ def assignment_of(work: Work, environment: Any) -> dict[str, Any]:
         "credentials": {tool: json.loads(content) for tool, content in work.credentials.items()},
         "deadline": work.invocation.deadline.isoformat(),
         "model": work.invocation.model,
+        "model_api": work.model_api,
         "invocation": work.id,
         "region": environment.region,
     }

@@ -21,6 +21,7 @@ from agent_runtime.gateway import GatewayClient
 from agent_runtime.model import BudgetedModel
 from agent_runtime.prices import Prices
 from agent_runtime.redaction import Redactor
+from agent_runtime.shapes import SHAPES
 from agent_runtime.telemetry import Telemetry
 
 # Kept back from the deadline, so that the result still gets out. Seconds.
@@ -76,7 +77,8 @@ def carry_out(
             invocation=assignment.invocation,
         )
         tools.register(executor, assignment, client, environ)
-        model = BudgetedModel(executor, client.chat, assignment.model)
+        shape = SHAPES[assignment.model_api]
+        model = BudgetedModel(executor, shape.send(client, assignment.model), assignment.model, shape=shape)
 
         def report(text: str) -> None:
             sink.emit("progress", message=text)

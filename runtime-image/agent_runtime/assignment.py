@@ -11,6 +11,7 @@ from typing import Any
 
 from agent_runtime.declaration import Declaration
 from agent_runtime.errors import AssignmentError
+from agent_runtime.shapes import OPENAI, SHAPES
 
 # One file `<tool>.json` each, in the format of the AWS CLI's `credential_process`.
 CREDENTIALS_FOLDER = Path("/var/run/ringfence/credentials")
@@ -22,7 +23,8 @@ SECRET_VARIABLES = ("TASK_PROMPT", "CREDENTIALS_TOKEN")
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """One task. tools: names that the user may use here, with `declarations` for some or all of them; deadline: aware,
-    UTC; credentials: tool → ``AccessKeyId``, ``SecretAccessKey``, ``SessionToken``; prices: see `Prices`."""
+    UTC; model_api: key of `SHAPES`; credentials: tool → ``AccessKeyId``, ``SecretAccessKey``, ``SessionToken``; prices:
+    see `Prices`."""
 
     prompt: str = field(repr=False)
     tools: tuple[str, ...]
@@ -33,6 +35,7 @@ class Assignment:
     credentials: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     prices: Mapping[str, Any] = field(default_factory=dict)
     region: str = ""
+    model_api: str = OPENAI
 
     def secrets(self) -> list[str]:
         """Every value that must never be seen."""
@@ -44,12 +47,14 @@ class Assignment:
 
 
 def from_environment(environ: Mapping[str, str], folder: Path = CREDENTIALS_FOLDER) -> Assignment:
-    """The task in TASK_PROMPT, ALLOWED_TOOLS (comma-separated or a JSON list), RINGFENCE_MODEL, RINGFENCE_DEADLINE,
-    RINGFENCE_TOOLS and the credentials folder. Raises AssignmentError with everything that is wrong."""
+    """The task in TASK_PROMPT, ALLOWED_TOOLS (comma-separated or a JSON list), RINGFENCE_MODEL,
+    RINGFENCE_MODEL_API, RINGFENCE_DEADLINE, RINGFENCE_TOOLS and the credentials folder. Raises AssignmentError with
+    everything that is wrong."""
     problems: list[str] = []
     data = {
         "prompt": environ.get("TASK_PROMPT"),
         "model": environ.get("RINGFENCE_MODEL"),
+        "model_api": environ.get("RINGFENCE_MODEL_API"),
         "deadline": environ.get("RINGFENCE_DEADLINE"),
         "invocation": environ.get("RINGFENCE_INVOCATION_ID", ""),
         "region": environ.get("AWS_REGION", ""),
@@ -78,6 +83,9 @@ def parse(
     for key in ("prompt", "model"):
         if not isinstance(data.get(key), str) or not data[key].strip():
             problems.append(f"{key} is missing | send it with the task")
+    api = str(data.get("model_api") or OPENAI)
+    if api not in SHAPES:
+        problems.append(f"model_api {api!r} is no shape of an API | one of {', '.join(SHAPES)}")
     declarations: list[Declaration] = []
     tools = data.get("tools")
     for index, item in enumerate(tools if isinstance(tools, list) else ()):
@@ -105,6 +113,7 @@ def parse(
         credentials=credentials,
         prices=data.get("prices") or {},
         region=str(data.get("region") or ""),
+        model_api=api,
     )
 
 

@@ -42,6 +42,12 @@ class GatewayClient:
         status, answer = self._call("POST", "/v1/chat/completions", json.dumps(body).encode(), timeout, headers)
         return self._object(status, answer)
 
+    def messages(
+        self, body: Mapping[str, Any], timeout: float, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """One call in the shape of Anthropic's Messages, not streamed. Raises GatewayError."""
+        return self._object(*self._call("POST", "/v1/messages", json.dumps(body).encode(), timeout, headers))
+
     def converse(
         self, model: str, body: Mapping[str, Any], timeout: float, headers: Mapping[str, str] | None = None
     ) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Model calls in OpenAI's chat shape, each within the conversation's budget."""
+"""Model calls, each within the conversation's budget."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from agent_runtime.budget import Reservation
 from agent_runtime.errors import GatewayError
+from agent_runtime.shapes import OPENAI, SHAPES, Shape
 from agent_runtime.telemetry import trace_headers
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class ModelCall:
 
 
 class Complete(Protocol):
-    """Sends one chat completion (`GatewayClient.chat`): body, timeout in seconds, further headers."""
+    """Sends one call (e.g. `GatewayClient.chat`): body, timeout in seconds, further headers."""
 
     def __call__(self, body: Mapping[str, Any], timeout: float, headers: Mapping[str, str]) -> dict[str, Any]: ...
 
@@ -47,7 +48,7 @@ class BudgetedModel:
     """A chat model that reserves before and settles after each call.
 
     complete: sends the request; model: name as the price table knows it; max_output_tokens: bound sent with every
-    request, since without one no worst case exists.
+    request, since without one no worst case exists; shape: of the API that serves the model.
     """
 
     def __init__(
@@ -56,19 +57,19 @@ class BudgetedModel:
         complete: Complete,
         model: str,
         max_output_tokens: int = MAX_OUTPUT_TOKENS,
+        shape: Shape = SHAPES[OPENAI],
     ):
         self._executor = executor
         self._complete = complete
         self._model = model
         self._max_output_tokens = max_output_tokens
+        self._shape = shape
 
     def __call__(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
-    ) -> dict[str, Any]:
-        """The model's answer in OpenAI's shape. Raises Stopped, GatewayError."""
-        body: dict[str, Any] = {"model": self._model, "messages": list(messages), "max_tokens": self._max_output_tokens}
-        if tools:
-            body["tools"] = list(tools)
+    ) -> Mapping[str, Any]:
+        """The model's answer in OpenAI's shape, whatever the API's. Raises Stopped, GatewayError."""
+        body = self._shape.request(self._model, messages, tools, self._max_output_tokens)
         size = len(json.dumps(body, ensure_ascii=False).encode())
         with self._executor.model_call(self._model, size, self._max_output_tokens) as call:
             try:
@@ -78,6 +79,7 @@ class BudgetedModel:
                 if 400 <= error.status < 500:
                     call.refused()
                 raise
+            answer = self._shape.answer(answer)
             usage = answer.get("usage")
             if isinstance(usage, Mapping):
                 call.used(usage.get("prompt_tokens"), usage.get("completion_tokens"))
