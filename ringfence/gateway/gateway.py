@@ -23,6 +23,7 @@ from ringfence.gateway.money import to_nano, to_usd
 from ringfence.gateway.prices import Price, Prices, UnknownModel
 from ringfence.gateway.sessions import MOST_REFUSALS, SandboxEvent, SandboxResult, Session, Sessions
 from ringfence.gateway.upstream import Upstream
+from ringfence.gateway.uses import ModelUse
 from ringfence.invocation import MAX_CONVERSATION_USD, MAX_SECONDS, Invocation, Refusal, Status, Usage
 from ringfence.redaction.redactor import Redactor
 
@@ -37,6 +38,7 @@ _STOPS = {
 _APIS = ("openai", "anthropic", "bedrock-converse")
 
 OnRefusal = Callable[[Invocation | None, Refusal], None]
+OnUse = Callable[[Invocation, ModelUse], None]
 
 
 def utc_now() -> datetime:
@@ -46,7 +48,8 @@ def utc_now() -> datetime:
 
 class Gateway:
     """Sessions, ledger and upstreams of one process. Methods are thread-safe and, where not `async`, block for about a
-    millisecond. on_refusal: called in a thread of its own for each refusal, with None for a request without a token.
+    millisecond. on_refusal: called in a thread of its own for each refusal, with None for a request without a token;
+    on_use: the same for each model call that ended.
 
     Raises LedgerError when the ledger can't be used.
     """
@@ -58,6 +61,7 @@ class Gateway:
         prices: Prices | None = None,
         clock: Callable[[], datetime] = utc_now,
         on_refusal: OnRefusal | None = None,
+        on_use: OnUse | None = None,
         limits: Limits | None = None,
     ):
         self.clock = clock
@@ -67,8 +71,8 @@ class Gateway:
         self.books = Books(Ledger(ledger_path))
         self.upstreams = tuple(upstreams)
         self._prices = prices or Prices()
-        self._on_refusal = on_refusal
-        self._recorder = ThreadPoolExecutor(1, thread_name_prefix="gateway-refusals")
+        self._on_refusal, self._on_use = on_refusal, on_use
+        self._recorder = ThreadPoolExecutor(1, thread_name_prefix="gateway-records")
         self._strangers = Rate(_STRANGERS_PER_MINUTE)
         self._stopped = False
 
@@ -175,9 +179,10 @@ class Gateway:
         """Ends every session and writes what is to be written."""
         for invocation_id in self.sessions.expired(datetime.max.replace(tzinfo=UTC)):
             self.close(invocation_id)
+        # The books first: calls that were cut settle there, and are recorded then.
+        self.books.stop()
         self._stopped = True
         self._recorder.shutdown(wait=True)
-        self.books.stop()
 
     def upstream(self, api: str, model: str) -> Upstream:
         """Where a model's calls in one shape go. Raises ApiError when nowhere."""
@@ -222,10 +227,16 @@ class Gateway:
                 return
             session.refusals.append(refusal)
         if self._on_refusal is not None and not self._stopped:
-            self._recorder.submit(self._record, session.invocation if session else None, refusal)
+            self._recorder.submit(self._record, self._on_refusal, session.invocation if session else None, refusal)
 
-    def _record(self, invocation: Invocation | None, refusal: Refusal) -> None:
+    def used(self, session: Session, use: ModelUse) -> None:
+        """Hands a call that ended on to be recorded."""
+        if self._on_use is not None and not self._stopped:
+            self._recorder.submit(self._record, self._on_use, session.invocation, use)
+
+    @staticmethod
+    def _record(write: Callable[..., None], invocation: Invocation | None, what: Refusal | ModelUse) -> None:
         try:
-            self._on_refusal(invocation, refusal)  # type: ignore[misc]
+            write(invocation, what)
         except Exception:
-            _log.exception("a refusal could not be recorded")
+            _log.exception("a %s could not be recorded", type(what).__name__)

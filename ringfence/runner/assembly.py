@@ -21,6 +21,7 @@ from ringfence.gateway import Gateway, upstreams
 from ringfence.gateway.ledger import LEDGER_FILE
 from ringfence.gateway.scripted import MODEL as SCRIPTED
 from ringfence.gateway.serving import serving
+from ringfence.gateway.uses import ModelUse
 from ringfence.invocation import Invocation, Refusal
 from ringfence.names import Names
 from ringfence.redaction import Redactor
@@ -113,10 +114,13 @@ def _base(plan: Plan) -> Iterator[_Base]:
         user = invocation.user if invocation else ""
         refusals.record(refusal, user=user, tool="model", source="sandbox", invocation=invocation, kind="model.refused")
 
+    def used(invocation: Invocation, use: ModelUse) -> None:
+        trail.record("model.called", invocation, **use.fields())
+
     found = upstreams(os.environ if plan.environ is None else plan.environ, plan.script)
     (plan.folder / LEDGER_FILE).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     brokers.append(plan.make_broker())
-    gateway = Gateway(plan.folder / LEDGER_FILE, found, on_refusal=refused)
+    gateway = Gateway(plan.folder / LEDGER_FILE, found, on_refusal=refused, on_use=used)
     try:
         yield _Base(trail, refusals, redactor, brokers[0], gateway)
     finally:

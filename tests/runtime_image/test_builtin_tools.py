@@ -45,7 +45,8 @@ def executor(
 ) -> InstrumentedAgentExecutor:
     from obedient import CATALOG
 
-    declared = tuple(Declaration.parse(item) for item in runtime_tools(load(CATALOG).tools, NAMES, {}))
+    # The emulator answers before anything goes to the listener; that it would is shown in test_ways_to_aws.py.
+    declared = tuple(Declaration.parse(item) for item in runtime_tools(load(CATALOG).tools, NAMES, dict.fromkeys(names, 9)))
     held = dict.fromkeys(names, HELD) if credentials else {}
     deadline = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=60)
     assignment = Assignment(
@@ -54,7 +55,7 @@ def executor(
     made = InstrumentedAgentExecutor(
         prompt=prompt, allowed_tools=names, declarations=declared, redactor=Redactor(assignment.secrets())
     )
-    tools.register(made, assignment, GatewayClient(gateway_url, TOKEN), {})
+    tools.register(made, assignment, GatewayClient(gateway_url, TOKEN), {"RINGFENCE_PROXY_HOST": "127.0.0.1"})
     return made
 
 

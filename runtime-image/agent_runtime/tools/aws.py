@@ -50,7 +50,12 @@ def client(service: str, surroundings: Surroundings) -> Any:
         aws_session_token=held["SessionToken"],
         region_name=surroundings.region,
     )
-    return session.client(service, endpoint_url=surroundings.endpoint, config=config)
+    made = session.client(service, endpoint_url=surroundings.endpoint, config=config)
+    if proxies:
+        from agent_runtime.tools import aws_connection
+
+        aws_connection.tunnel(made)
+    return made
 
 
 def _proxy(surroundings: Surroundings) -> str:
@@ -65,6 +70,8 @@ def preload() -> None:
     """Imports boto3 and the models of the services in use."""
     os.environ.update(_SEALED)
     import boto3
+
+    from agent_runtime.tools import aws_connection  # noqa: F401 (loaded for later)
 
     session = boto3.session.Session("preload", "preload", region_name="us-east-1")
     for service in ("s3", "dynamodb", "ses"):
