@@ -125,6 +125,11 @@ class Gateway:
         if not session.assignment.set(dict(assignment)):
             raise RingfenceError(f"invocation {invocation_id} has its assignment already")
 
+    def invocation(self, invocation_id: str) -> Invocation | None:
+        """The invocation of an open session; None while it is warm or when there is none."""
+        session = self.sessions.of(invocation_id)
+        return session.invocation if session else None
+
     async def result(self, invocation_id: str) -> SandboxResult | None:
         """What the sandbox says came out, as soon as it says so; None when its session ends without."""
         session = self.sessions.of(invocation_id)

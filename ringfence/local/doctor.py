@@ -11,9 +11,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from ringfence.egress import program as envoy
 from ringfence.local import bootstrap, target
 from ringfence.local.toolchain import golang, resolution
 from ringfence.local.toolchain.recipes import ON_DEMAND, PARTS
+from ringfence.versions import ENVOY_VERSION
 
 # The Python packages whose versions matter to what the embedded target does.
 PACKAGES = ("pulumi", "pulumi-aws", "pulumi-kubernetes", "pulumi-random", "moto", "boto3")
@@ -85,6 +87,14 @@ def _tools(cache: Path, environ: Mapping[str, str]) -> list[Check]:
     return checks
 
 
+def _envoy(environ: Mapping[str, str]) -> Check:
+    """What `ringfence run` needs for tools with egress domains, which are refused without it."""
+    found = envoy.find(environ)
+    if found is None:
+        return Check("envoy", False, "", "", remedy=envoy.REMEDY)
+    return Check("envoy", True, ENVOY_VERSION, found.source, str(found.path))
+
+
 def _packages() -> list[Check]:
     checks = []
     for name in PACKAGES:
@@ -111,8 +121,9 @@ def examine(environ: Mapping[str, str] = os.environ) -> list[Check]:
     tools = _tools(cache, environ)
     building = any(not check.ok for check in tools)
     packages = _packages()
-    installing = building or any(not check.ok for check in packages)
-    return [_python(), _uv(cache, installing), _go(cache, building), *tools, *packages, *_providers()]
+    envoy = _envoy(environ)
+    installing = building or any(not check.ok for check in (*packages, envoy))
+    return [_python(), _uv(cache, installing), _go(cache, building), *tools, envoy, *packages, *_providers()]
 
 
 def table(checks: list[Check]) -> str:

@@ -6,10 +6,11 @@ Trust zone: control side.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ringfence.access import decide
 from ringfence.audit import TRAIL_FILE, Mirror, Refusals, Trail
 from ringfence.broker import Broker
 from ringfence.catalog.model import Catalog
+from ringfence.egress.decisions import Decisions
 from ringfence.gateway import Gateway, upstreams
 from ringfence.gateway.ledger import LEDGER_FILE
 from ringfence.gateway.scripted import MODEL as SCRIPTED
@@ -41,6 +43,8 @@ JOURNAL, SANDBOXES = Path("runner", "journal.sqlite"), Path("sandboxes")
 Address = tuple[str, int]
 # Makes the executor once it is known where the gateway listens.
 MakeExecutor = Callable[[Address], Executor]
+# Runs the egress proxy while the context is open, with its decisions recorded. It is open when the executor is made.
+RunEgress = Callable[[Decisions, Report], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,8 @@ class Plan:
     folder: of its files; make_executor: given where the gateway listens; make_journal, make_owners: default a file in the
     folder and processes of this machine, for a control side that is alone; secrets: further exact values that no record
     may hold; mirror: gets each audit record too; script: steps of the scripted model; host, port: where the gateway
-    listens, port 0 for a free one; warm: sandboxes kept waiting.
+    listens, port 0 for a free one; warm: sandboxes kept waiting; egress: runs the tools' way out, where the environment
+    has none of its own.
     """
 
     names: Names
@@ -68,6 +73,7 @@ class Plan:
     port: int = 0
     warm: int = 0
     max_concurrent: int = 100
+    egress: RunEgress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +161,7 @@ async def control_side(plan: Plan, report: Report) -> AsyncIterator[ControlSide]
     Leaving waits for tasks under way. Raises RingfenceError when a part can't be had.
     """
     with _base(plan) as base:
-        async with serving(base.gateway, plan.host, plan.port) as address:
+        async with serving(base.gateway, plan.host, plan.port) as address, _egress(plan, base, report):
             parts = _parts(plan, base, address)
             await _clean(parts, report)
             pool = WarmPool(parts, plan.warm) if plan.warm else None
@@ -178,6 +184,12 @@ async def control_side(plan: Plan, report: Report) -> AsyncIterator[ControlSide]
                 await asyncio.shield(in_thread(runner.close))
                 # Before the listener ends, so that long polls end at once.
                 await in_thread(base.gateway.stop)
+
+
+def _egress(plan: Plan, base: _Base, report: Report) -> AbstractAsyncContextManager[None]:
+    if plan.egress is None:
+        return contextlib.nullcontext()
+    return plan.egress(Decisions(base.trail, base.refusals, base.gateway.invocation), report)
 
 
 async def _clean(parts: Collaborators, report: Report) -> None:

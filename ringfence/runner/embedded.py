@@ -18,6 +18,7 @@ from ringfence.broker import Credential
 from ringfence.broker.factory import broker_for
 from ringfence.catalog import load as load_catalog
 from ringfence.catalog.model import Catalog
+from ringfence.egress.policy import ways_out
 from ringfence.errors import RingfenceError
 from ringfence.local import services, target, toolchain
 from ringfence.local.lifecycle import Embedded
@@ -26,7 +27,7 @@ from ringfence.local.state import Home, read_json
 from ringfence.runner.assembly import SANDBOXES, Address, ControlSide, MakeExecutor, Plan, collaborators, control_side
 from ringfence.runner.executor import Executor, Report
 from ringfence.runner.kubernetes_executor import KubernetesExecutor
-from ringfence.runner.local_executor import LocalExecutor, Ways, image_root
+from ringfence.runner.local_executor import LocalExecutor, Proxy, Ways, image_root
 from ringfence.runner.ports import Collaborators
 from ringfence.settings import Settings, load_stack
 
@@ -90,13 +91,14 @@ def ground(embedded: Embedded, stack: str) -> Ground:
     return Ground(embedded.project_dir, stack, embedded.home, settings, catalog)
 
 
-def _local(found: Ground, report: Report) -> MakeExecutor:
+def _local(found: Ground, report: Report, proxy: Proxy) -> MakeExecutor:
     runsc = toolchain.resolve(["runsc"], report=report).path("runsc")
     root = image_root(report)
     aws: Address = ("127.0.0.1", found.home.kept_ports()["aws"])
 
     def make(gateway: Address) -> Executor:
-        return LocalExecutor(found.home.root / SANDBOXES, runsc, root, Ways(gateway=gateway, aws=aws))
+        ways = Ways(gateway=gateway, tools=proxy.listeners, aws=aws, proxy=proxy)
+        return LocalExecutor(found.home.root / SANDBOXES, runsc, root, ways)
 
     return make
 
@@ -111,12 +113,18 @@ def _kubernetes(found: Ground) -> MakeExecutor:
 
 
 def _plan(found: Ground, report: Report, executor: str, script: Path | None, options: Mapping[str, Any]) -> Plan:
+    if executor == "kubernetes":
+        make, egress = _kubernetes(found), None
+    else:
+        proxy = Proxy(ways_out(found.catalog.tools))
+        make, egress = _local(found, report, proxy), proxy.serving
     return Plan(
         names=found.settings.names,
         catalog=found.catalog,
         folder=found.home.root,
         make_broker=lambda: broker_for(found.project_dir, found.stack, found.home),
-        make_executor=_kubernetes(found) if executor == "kubernetes" else _local(found, report),
+        make_executor=make,
+        egress=egress,
         secrets=found.secrets,
         script=script,
         **options,

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from ringfence.catalog.model import Tool
 from ringfence.egress.aws_hosts import calls_aws
@@ -52,14 +53,26 @@ BOOT_CPU_MILLIS, BOOT_S = 2000, 3.0
 _READ_BYTES = 1 << 16
 
 
+class ToolsProxy(Protocol):
+    """The egress proxy as the executor sees it; see `proxy.Proxy`."""
+
+    def closed(self) -> str:
+        """Why there is no way out at the moment, with the remedy; empty when there is one."""
+
+    def source(self, invocation_id: str) -> str:
+        """The address that the invocation's connections to its tools' listeners come from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ways:
     """Control-side addresses that sandboxes are relayed to. gateway: the model gateway; tools: each tool's own listener
-    (of the egress proxy) by tool name; aws: where tools with grants reach AWS's API, None when through their listener."""
+    (of the egress proxy) by tool name; aws: where tools with grants reach AWS's API, None when through their listener;
+    proxy: whose listeners those are, when this control side runs it."""
 
     gateway: Address
     tools: Mapping[str, Address] = field(default_factory=dict)
     aws: Address | None = None
+    proxy: ToolsProxy | None = None
 
     def ports(self) -> dict[int, Address]:
         """Sandbox-side port → control-side address of all of them."""
@@ -116,12 +129,13 @@ class LocalExecutor:
         """Sandbox-side port of each tool with egress."""
         through_proxy = calls_aws if self._ways.aws is None else lambda tool: False
         going_out = [tool for tool in tools if tool.egress.domains or through_proxy(tool)]
+        closed = self._ways.proxy.closed() if self._ways.proxy and going_out else ""
         for tool in going_out:
-            if tool.name not in self._ways.tools:
+            if closed or tool.name not in self._ways.tools:
+                remedy = "    remedy: start the proxy with this tool's listener, or take the domains out of the catalog"
                 raise ExecutorError(
                     f"tool {tool.name} has {'egress domains' if tool.egress.domains else 'grants'}, but no listener of the "
-                    "egress proxy is running for it here\n"
-                    "    remedy: start the proxy with this tool's listener, or take the domains out of the catalog"
+                    "egress proxy is running for it here" + (f": {closed}" if closed else f"\n{remedy}")
                 )
         return {tool.name: self._ways.port(tool.name) for tool in going_out}
 
@@ -152,7 +166,7 @@ class LocalExecutor:
         ports = self._open_to(unit.tools) - set(running.relay.ports)
         running.bound = True
         running.deadline = unit.deadline
-        await self._open(running.relay, running.fence, ports)
+        await self._open(running.relay, running.fence, ports, unit.invocation_id)
 
     def _open_to(self, tools: Sequence[Tool]) -> set[int]:
         """Sandbox-side ports that a sandbox with these tools may reach."""
@@ -161,9 +175,15 @@ class LocalExecutor:
             ports.add(AWS_PORT)
         return ports
 
-    async def _open(self, relay: Relay, fence: Fence, ports: Iterable[int]) -> None:
+    async def _open(self, relay: Relay, fence: Fence, ports: Iterable[int], invocation_id: str) -> None:
         targets = self._ways.ports()
-        await relay.open({port: (fence.sockets[port], targets[port]) for port in sorted(ports)})
+        ways = {port: (fence.sockets[port], targets[port]) for port in sorted(ports)}
+        tools = {port: way for port, way in ways.items() if port >= TOOL_PORT}
+        await relay.open({port: way for port, way in ways.items() if port not in tools})
+        if tools:
+            # The proxy knows by it whose connections these are.
+            source = self._ways.proxy.source(invocation_id) if self._ways.proxy else ""
+            await relay.open(tools, source)
 
     def _environment(self, unit: Unit) -> dict[str, str]:
         ports = json.dumps(self._ports(unit.tools))
@@ -191,7 +211,7 @@ class LocalExecutor:
                 undo.callback(fence.close)
                 relay = Relay()
                 undo.callback(relay.close)
-                await self._open(relay, fence, ports)
+                await self._open(relay, fence, ports, name)
                 group = await self._group(unit)
                 sandbox, empty = starter.paths(fence, folder)
                 start = launch.arguments(self._root.interpreter)

@@ -105,7 +105,7 @@ class Output:
         return b"".join(self._chunks)[-LOG_BYTES:].decode("utf-8", "backslashreplace")
 
 
-def _dies_with(parent: int) -> None:
+def dies_with(parent: int) -> None:
     """In the new process: be killed when the runner is. gVisor does the same for its own processes in turn."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -139,7 +139,7 @@ async def spawn(words: Sequence[str], stdin: int, keep: Sequence[int] = ()) -> a
             cwd="/",
             start_new_session=True,
             pass_fds=keep,
-            preexec_fn=lambda: _dies_with(parent),
+            preexec_fn=lambda: dies_with(parent),
         )
     except OSError as error:
         raise ExecutorError(f"{words[0]} does not run: {error}\n    remedy: `ringfence doctor`") from None

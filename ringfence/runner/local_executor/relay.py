@@ -33,12 +33,13 @@ class Relay:
         """The sandbox-side ports that are open."""
         return tuple(sorted(self._servers))
 
-    async def open(self, ports: Mapping[int, tuple[socket.socket, Address]]) -> None:
-        """Listens on each bound socket; what connects is carried to the address beside it."""
+    async def open(self, ports: Mapping[int, tuple[socket.socket, Address]], source: str = "") -> None:
+        """Listens on each bound socket; what connects is carried to the address beside it, from the address `source` of this
+        machine, if given."""
         for port, (bound, target) in ports.items():
 
             def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to: Address = target) -> None:
-                self._accept(reader, writer, to)
+                self._accept(reader, writer, to, source)
 
             bound.listen(_BACKLOG)
             self._servers[port] = await asyncio.start_server(accept, sock=bound, limit=_CHUNK_BYTES, backlog=_BACKLOG)
@@ -52,23 +53,24 @@ class Relay:
         for task in self._connections:
             task.cancel()
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Address) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Address, source: str) -> None:
         if self._closed or len(self._connections) >= MAX_CONNECTIONS:
             writer.transport.abort()
             return
         self.used.set()
-        task = asyncio.get_running_loop().create_task(_carry(reader, writer, target))
+        task = asyncio.get_running_loop().create_task(_carry(reader, writer, target, source))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Address) -> None:
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Address, source: str) -> None:
     """One connection, both ways, each closed on its own as the peers do."""
     far: asyncio.StreamWriter | None = None
     whole = False
     try:
         far_reader, far = await asyncio.wait_for(
-            asyncio.open_connection(*target, limit=_CHUNK_BYTES), CONNECT_TIMEOUT_S
+            asyncio.open_connection(*target, limit=_CHUNK_BYTES, local_addr=(source, 0) if source else None),
+            CONNECT_TIMEOUT_S,
         )
         async with asyncio.TaskGroup() as both:
             both.create_task(_copy(reader, far))

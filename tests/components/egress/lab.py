@@ -39,16 +39,16 @@ TTL_AND_LENGTH = struct.pack(">IH", 1, 4)
 SECONDS = 10.0
 
 
-def enter_namespace() -> None:
-    """A network namespace of its own; without privilege, inside a user namespace of its own."""
+def enter_namespace(inside: int = 0) -> None:
+    """A network namespace of its own; without privilege, inside a user namespace of its own, as the user `inside`."""
     libc = ctypes.CDLL(None, use_errno=True)
     uid, gid = os.getuid(), os.getgid()
     if libc.unshare(CLONE_NEWNET) != 0:
         if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), "this kernel allows no network namespace (user namespaces are off)")
         Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+        Path("/proc/self/uid_map").write_text(f"{inside} {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"{inside} {gid} 1")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP_RUNNING))
         wanted = [a for a in (*PUBLIC, *FORBIDDEN, DNS_ADDRESS[0], CLIENT) if not a.startswith("127.")]

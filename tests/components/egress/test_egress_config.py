@@ -118,6 +118,25 @@ def test_the_rendered_files_are_the_reviewed_ones(golden, policy):
     golden("egress/lds.json", envoy.text(envoy.listeners(policy)))
 
 
+def test_the_configuration_for_one_machine_has_the_very_rules_of_the_environments(policy):
+    tools = EgressPolicy(policy.tools)
+    whole = envoy.on_this_machine(tools, {"fetch": 40001, "mail": 40002}, ("10.0.0.2", "2001:db8::53"))
+    ours, theirs = whole["static_resources"].pop("listeners"), envoy.bootstrap()
+    inner = theirs["static_resources"].pop("listeners")
+    assert ours[: len(inner)] == inner
+    listeners = envoy.listeners(tools)["resources"]
+    addresses = [listener.pop("address")["socket_address"] for listener in ours[len(inner) :]]
+    assert addresses == [{"address": "127.0.0.1", "port_value": port} for port in (40001, 40002)]
+    for listener in listeners:
+        assert listener.pop("address")["socket_address"]["address"] == "0.0.0.0"
+        del listener["@type"]
+    assert ours[len(inner) :] == [listener | {"enable_reuse_port": True} for listener in listeners]
+    resolvers = whole["typed_dns_resolver_config"]["typed_config"].pop("resolvers")
+    assert [item["socket_address"]["address"] for item in resolvers] == ["10.0.0.2", "2001:db8::53"]
+    del theirs["typed_dns_resolver_config"]["typed_config"]["resolvers"], theirs["dynamic_resources"]
+    assert whole == theirs
+
+
 def test_the_text_is_the_same_whatever_order_tools_and_domains_come_in(policy):
     turned = EgressPolicy(
         tuple(ToolEgress(t.name, t.domains[::-1], t.port) for t in policy.tools[::-1]), policy.node_domains[::-1]
