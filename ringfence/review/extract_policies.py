@@ -45,6 +45,9 @@ class _Row:
 
 _NAMERS: dict[str, Callable[[Resource], str]] = {"bucket": bucket_name, "key": key_name}
 
+# What stands before a repository's name in its ARN and its address.
+_REPOSITORY_PLACE = re.compile(r"^arn:[^/]*:repository/|^[^/]*[.]dkr[.]ecr[.][^/]*/")
+
 # Type token → row. From the schema of the aws provider 7.51 and 6: every resource that takes a policy document.
 _ROWS: dict[str, _Row] = {
     **{token: _Row("bucket") for token in BUCKET_TYPES},
@@ -100,7 +103,10 @@ _ROWS: dict[str, _Row] = {
 
 
 def subject_name(kind: str, value: str) -> str:
-    """The bare name of a resource in a name, ARN or URL; a secret's without the suffix that AWS adds to its ARN."""
+    """The bare name of a resource in a name, ARN or URL; a secret's without the suffix that AWS adds to its ARN; a
+    repository's whole, slashes included, as the account lists it."""
+    if kind == "repository":
+        return _REPOSITORY_PLACE.sub("", value)
     name = last_part(value)
     return _SECRET_SUFFIX.sub("", name) if kind == "secret" and value.startswith("arn:") else name
 

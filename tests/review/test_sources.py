@@ -64,6 +64,19 @@ def test_a_name_unknown_at_preview_is_told_by_the_resource_it_comes_from() -> No
     assert all("name unknown" in subject for subject in alone.subjects())
 
 
+@pytest.mark.parametrize(
+    "named",
+    [
+        "shop-dev/control",
+        "arn:aws:ecr:us-east-1:123456789012:repository/shop-dev/control",
+        "123456789012.dkr.ecr.us-east-1.amazonaws.com/shop-dev/control",
+    ],
+)
+def test_a_repository_is_told_by_its_whole_name_as_the_account_lists_it(named: str) -> None:
+    one = step("aws:ecr/repositoryPolicy:RepositoryPolicy", "p", {"repository": named, "policy": POLICY})
+    assert surface(one).subjects() == ("repository/shop-dev/control",)
+
+
 def test_policies_reach_an_exclusive_list_through_their_attachments() -> None:
     policy = step("aws:iam/policy:Policy", "p", {"name": "shared", "policy": POLICY})
     attachment = step(
