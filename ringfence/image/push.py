@@ -115,13 +115,13 @@ class Registry:
         if answer.status_code in wanted:
             return answer
         if answer.status_code in _PASSING:
-            raise _Passing(f"{method} was answered {answer.status_code} {_said(answer)}")
+            raise _Passing(f"{method} was answered {answer.status_code}{_said(answer)}")
         if answer.status_code in (401, 403):
             raise PushError(
-                f"{what}: the registry refuses the credentials ({answer.status_code}) {_said(answer)}\n"
+                f"{what}: the registry refuses the credentials ({answer.status_code}){_said(answer)}\n"
                 f"    remedy: let the caller's role use ecr:PutImage and the upload actions on {self.name}, and try again"
             )
-        raise PushError(f"{what}: {method} was answered {answer.status_code} {_said(answer)}")
+        raise PushError(f"{what}: {method} was answered {answer.status_code}{_said(answer)}")
 
     def _persist(self, what: str, attempt: Callable[[], None]) -> None:
         """Does it, again where what failed may pass. Raises PushError."""
@@ -170,10 +170,10 @@ def _size(count: int) -> str:
 
 
 def _said(answer: httpx.Response) -> str:
-    """The registry's own words, shortened: its errors are JSON, a proxy's may be a page."""
+    """The registry's own words, shortened, after a space: its errors are JSON, a proxy's may be a page, a HEAD has none."""
     try:
         errors = answer.json()["errors"]
         text = "; ".join(f"{item.get('code', '')} {item.get('message', '')}".strip() for item in errors)
     except (ValueError, KeyError, TypeError, AttributeError):
         text = answer.text.strip()
-    return text[:_SHOWN]
+    return f" {text[:_SHOWN]}" if text else ""
