@@ -11,8 +11,8 @@ import yaml
 from ringfence.errors import InputError, Problem
 from ringfence.settings import Settings
 
-# Disks in GB, as the components make them: system node, sandbox node, proxy, raft data of one replica.
-SYSTEM_DISK_GB, SANDBOX_DISK_GB, PROXY_DISK_GB, VAULT_DISK_GB = 40, 50, 8, 10
+# Disks in GB, as the components make them: system node, sandbox node, proxy, raft data of one replica, the service's volume.
+SYSTEM_DISK_GB, SANDBOX_DISK_GB, PROXY_DISK_GB, VAULT_DISK_GB, SERVICE_DISK_GB = 40, 50, 8, 10, 4
 # One key each: logs, cluster secrets, audit trail, alerts, unsealing.
 KMS_KEYS = 5
 # Custom metrics that CloudWatch bills nothing for.
@@ -112,6 +112,7 @@ def _items(settings: Settings, usage: Usage, tool_domains: int) -> list[tuple[st
         ("interface endpoints", "interface-endpoint", len(settings.interface_endpoints) * zones * hours),
         ("KMS keys", "kms-key", KMS_KEYS),
         ("secrets store's disks", "gp3", settings.vault_replicas * VAULT_DISK_GB),
+        ("the service's disk", "gp3", SERVICE_DISK_GB if settings.service_image else 0),
         ("logs taken in", "log-ingest", usage.log_gb),
         ("logs kept", "log-storage", usage.log_gb),
         ("logs masked", "log-masking", usage.masked_gb),

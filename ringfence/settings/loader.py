@@ -105,10 +105,6 @@ def _service_problems(settings: Settings, where: str) -> list[Problem]:
             for key, (value, remedy) in needed.items()
             if not value
         ]
-    elif settings.service_client_cidrs:
-        found.append(
-            Problem(where, "serviceClientCidrs", "is set without serviceImage", "set serviceImage, or remove it")
-        )
     return found
 
 

@@ -115,6 +115,68 @@ def test_a_cluster_that_nobody_administers_is_refused():
         load(GOOD | {"ringfence:clusterAdmins": []}, "dev")
 
 
+OWN = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+SERVICE = {
+    "sandboxImage": f"{OWN}/ringfence-dev/agent-runtime@sha256:{'a' * 64}",
+    "serviceImage": f"{OWN}/ringfence-dev/control@sha256:{'b' * 64}",
+    "oidcIssuer": "https://id.example.com",
+    "oidcAudience": "ringfence",
+    "serviceClientCidrs": ["10.0.0.0/8"],
+}
+
+
+def with_service(**changes: object) -> dict[str, object]:
+    return GOOD | {f"ringfence:{key}": value for key, value in (SERVICE | changes).items()}
+
+
+def test_a_service_with_images_issuer_and_callers_is_taken_and_none_is_the_default():
+    assert load(with_service(), "dev").service_client_cidrs == ("10.0.0.0/8",)
+    assert load(GOOD, "dev").service_image == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"sandboxImage": ""}, "sandboxImage"),
+        ({"sandboxImage": f"{OWN}/agent-runtime:latest"}, "sandboxImage"),
+        ({"sandboxImage": f"docker.io/a/b@sha256:{'a' * 64}"}, "sandboxImage"),
+        ({"sandboxImage": f"{OWN}.evil.example/a@sha256:{'a' * 64}"}, "sandboxImage"),
+        ({"allowedRegistries": ["registry.example.com"]}, "sandboxImage"),
+        ({"serviceImage": f"docker.io/a/b@sha256:{'a' * 64}"}, "serviceImage"),
+        ({"serviceImage": f"{OWN}/control@sha256:{'a' * 63}"}, "serviceImage"),
+        ({"oidcIssuer": ""}, "oidcIssuer"),
+        ({"oidcIssuer": "", "oidcAudience": ""}, "oidcIssuer"),
+        ({"oidcAudience": ""}, "oidcAudience"),
+        ({"oidcIssuer": "http://id.example.com"}, "oidcIssuer"),
+        ({"oidcIssuer": "https://"}, "oidcIssuer"),
+        ({"serviceClientCidrs": ["0.0.0.0/0"]}, "serviceClientCidrs"),
+        ({"serviceClientCidrs": ["0.0.0.0/1", "128.0.0.0/1"]}, "serviceClientCidrs"),
+        ({"serviceClientCidrs": ["callers"]}, "serviceClientCidrs"),
+        ({"serviceTlsSecret": "Not_A_Name"}, "serviceTlsSecret"),
+    ],
+)
+def test_a_service_that_could_not_work_or_would_be_open_is_refused(change: dict[str, object], key: str):
+    with pytest.raises(InputError) as caught:
+        load(with_service(**change), "dev")
+    assert keys_of(caught.value) == {key}
+    assert all(problem.remedy for problem in caught.value.problems)
+
+
+def test_everything_wrong_with_a_service_is_said_at_once():
+    with pytest.raises(InputError) as caught:
+        load(
+            with_service(sandboxImage="", oidcIssuer="", oidcAudience="", serviceImage=f"x.io/a@sha256:{'a' * 64}"),
+            "dev",
+        )
+    assert keys_of(caught.value) == {"sandboxImage", "serviceImage", "oidcIssuer"}
+
+
+def test_another_registry_may_hold_the_service_s_image_once_it_is_allowed():
+    other = ["registry.example.com", OWN]
+    image = f"registry.example.com/control@sha256:{'a' * 64}"
+    assert load(with_service(allowedRegistries=other, serviceImage=image), "dev").service_image == image
+
+
 SIX_MISTAKES = """config:
   ringfence:accountId: "12"
   ringfence:profile: huge
