@@ -37,6 +37,7 @@ PUBLIC = ("8.8.4.4", "9.9.9.10")
 FORBIDDEN = ("10.42.200.5", "100.64.0.7", "127.0.0.1", "169.254.169.254", "172.16.9.9", "192.168.1.1", "198.18.0.1")
 TTL_AND_LENGTH = struct.pack(">IH", 1, 4)
 SECONDS = 10.0
+AWS_NAMES = ("*.us-east-1.amazonaws.com", "*.s3.us-east-1.amazonaws.com")
 
 
 def enter_namespace(inside: int = 0) -> None:
@@ -149,7 +150,7 @@ class Lab:
     """Holds the servers and one Envoy, and carries out commands."""
 
     def __init__(self, binary: str, folder: Path):
-        make_certificates(folder, ["*.example.com", "*.wild.example.com", "*.example.org"])
+        make_certificates(folder, ["*.example.com", "*.wild.example.com", "*.example.org", *AWS_NAMES])
         self._binary, self._folder = binary, folder
         self._dns, self._servers = Dns(), Servers(folder)
         self._envoy: subprocess.Popen | None = None
