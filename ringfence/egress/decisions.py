@@ -52,7 +52,10 @@ class _Source:
 
 
 class Decisions:
-    """Records decisions. who: the invocation of an id, None when it isn't known any more."""
+    """Records decisions. who: the invocation of an id, None when it isn't known any more.
+
+    `source` and the others may be called from different threads, each from one at a time.
+    """
 
     def __init__(self, trail: Trail, refusals: Refusals, who: Callable[[str], Invocation | None]):
         self._trail = trail
@@ -79,8 +82,7 @@ class Decisions:
         if not isinstance(said, dict) or said.get("decision") not in ("allowed", "refused", "failed"):
             raise ValueError(f"the proxy said what is no decision: {line[:_TEXT]!r}")
         address = str(said.get("source") or "").rpartition(":")[0]
-        address = address if address in self._sources else ""
-        source = self._sources[address]
+        source = self._sources.get(address) or self._sources[""]
         source.single += 1
         if source.single <= MOST_SINGLE:
             self._one(said, source)

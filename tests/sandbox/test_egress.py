@@ -61,6 +61,13 @@ def test_web_fetch_reads_a_page_over_tls_from_a_listed_domain(saw):
     assert records(saw, "egress.refused", "honest") == []
 
 
+def test_a_sandbox_that_waited_goes_out_the_same_way_and_its_connection_is_recorded_as_its_own(saw):
+    assert (saw["warm"]["status"], saw["warm"]["output"]) == ("succeeded", "Read: A page\nThis is 8.8.4.4.")
+    (started,) = records(saw, "sandbox.started", "warm")
+    assert started["unmapped"]["warm"] is True
+    assert len(records(saw, "egress.allowed", "warm")) == 1
+
+
 def test_hostile_code_with_the_tool_reaches_its_listed_domain_and_nothing_else_by_its_port(saw):
     found = probes(saw, "web-fetch")
     assert found["listed"].startswith("answered ") and "This is 8.8.4.4." in found["listed"]
