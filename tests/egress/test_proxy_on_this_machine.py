@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from ringfence.egress import program
 from ringfence.egress.decisions import Decisions
 from ringfence.egress.policy import ToolEgress, ways_out
 from ringfence.errors import RingfenceError
+from ringfence.runner import embedded
 from ringfence.runner.executor import ExecutorError
 from ringfence.runner.local_executor import LocalExecutor, Proxy, Root, Ways
 
@@ -207,6 +209,33 @@ def test_several_control_sides_have_proxies_of_their_own(tmp_path: Path):
             assert await ask(first) == await ask(second) == b"HTTP/1.1 404 Not Found"
 
     serve(first, tmp_path, scenario)
+
+
+@pytest.mark.parametrize(("executor", "runs"), [("local", True), ("kubernetes", False)])
+def test_the_control_side_of_this_machine_runs_it_and_one_of_a_cluster_does_not(tmp_path, monkeypatch, executor, runs):
+    tools = SimpleNamespace(path=lambda name: Path("/none"))
+    monkeypatch.setattr(embedded.toolchain, "resolve", lambda *words, **named: tools)
+    monkeypatch.setattr(embedded, "image_root", lambda report: Root(Path("/"), "/none", ("/none",)))
+    monkeypatch.setattr(embedded, "events_client", lambda *words: None, raising=False)
+    home = SimpleNamespace(root=tmp_path, kept_ports=lambda: {"aws": 9}, kubeconfig=tmp_path)
+    found = SimpleNamespace(
+        settings=SimpleNamespace(names=None, kubeconfig=""), catalog=SimpleNamespace(tools=[TOOL]), home=home,
+        project_dir=tmp_path, stack="test", secrets=tuple,
+    )  # fmt: skip
+    plan = embedded._plan(found, print, executor, None, {})
+    assert (plan.egress is not None) is runs
+    if not plan.egress:
+        return
+    trail = Trail(tmp_path / "trail.jsonl")
+
+    async def whole() -> None:
+        async with plan.egress(Decisions(trail, Refusals(trail), lambda invocation_id: None), print):
+            made = plan.make_executor(("127.0.0.1", 9))
+            assert made.fit([TOOL]).ports == {"web-fetch": 15001}
+        with pytest.raises(ExecutorError, match="not running"):
+            made.fit([TOOL])
+
+    asyncio.run(whole())
 
 
 # Which Envoy
