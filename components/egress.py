@@ -33,7 +33,8 @@ class EgressArgs:
     reached. addresses: private address of each zone's proxy, inside its subnet; AWS chooses where none is given.
 
     nat: also forward the system subnets' HTTPS; then system_route_table_ids and system_cidrs, by zone, are needed.
-    ami: an id, or ``resolve:ssm:`` and a public parameter. depends_on: artifact bucket and log group.
+    ami: an id, or ``resolve:ssm:`` and a public parameter. internet: what public addresses need (`Network.internet`).
+    depends_on: artifact bucket and log group.
     """
 
     names: Names
@@ -51,6 +52,7 @@ class EgressArgs:
     architecture: str = "arm64"
     ami: str = DEFAULT_AMI
     disk_gib: int = 8
+    internet: tuple[pulumi.Resource, ...] = ()
     depends_on: tuple[pulumi.Resource, ...] = ()
 
 
@@ -256,7 +258,8 @@ class Egress(pulumi.ComponentResource):
             domain="vpc",
             network_interface=interface.id,
             tags=self._args.names.tags(f"egress-{zone}"),
-            opts=self._child,
+            # AWS attaches it only where there is an internet gateway, and lets no gateway go while it is attached.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=list(self._args.internet)),
         )
 
     def _instance(

@@ -11,6 +11,7 @@ import pulumi_aws as aws
 
 from components.dns_firewall import DnsFirewall, DnsFirewallArgs, environment_domains
 from components.endpoints import Endpoints, EndpointsArgs
+from components.existing_vpc import ExistingVpc, checked_sandbox_subnets
 from components.network_controls import closed_default_security_group, flow_log, sandbox_acl
 from components.network_firewall import NetworkFirewall, NetworkFirewallArgs
 from components.network_plan import ZonePlan, plan
@@ -20,20 +21,6 @@ from ringfence.names import Names
 _ANYWHERE = "0.0.0.0/0"
 # The kubernetes.io role tags tell EKS where internal load balancers may go; no tier is meant for public ones.
 _TIER_TAGS = {"public": {}, "system": {"kubernetes.io/role/internal-elb": "1"}, "sandbox": {}}
-
-
-@dataclass(frozen=True)
-class ExistingVpc:
-    """A VPC that somebody else made: its id and range, and by zone the subnets and route tables to use."""
-
-    vpc_id: str
-    vpc_cidr: str
-    public_subnet_ids: Mapping[str, str]
-    system_subnet_ids: Mapping[str, str]
-    sandbox_subnet_ids: Mapping[str, str]
-    system_route_table_ids: Mapping[str, str]
-    sandbox_route_table_ids: Mapping[str, str]
-    public_route_table_ids: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -66,7 +53,9 @@ def _check(args: NetworkArgs) -> None:
     problems = []
     if args.network_firewall and args.firewall_log_group is None:
         remedy = "pass firewall_log_group"
-        problems.append(Problem("network", "firewall_log_group", "is missing for the network firewall's alerts", remedy))
+        problems.append(
+            Problem("network", "firewall_log_group", "is missing for the network firewall's alerts", remedy)
+        )
     if args.existing is not None:
         if args.network_firewall:
             remedy = "switch networkFirewall off, or let this program make the VPC"
@@ -89,7 +78,8 @@ class Network(pulumi.ComponentResource):
     Makes: a VPC; in each zone a public subnet (nothing but the way out), a system subnet (private) and a sandbox subnet
     with **no default route**; S3 gateway endpoint, interface endpoints, flow logs, closed default security group, NACL of
     the sandbox subnets, DNS Firewall; on request NAT gateways and Network Firewall. With `existing`, only the controls:
-    endpoints, flow logs and DNS Firewall.
+    endpoints, flow logs, DNS Firewall and on request the NACL; its sandbox subnets' route tables are looked up and a way out
+    is refused; its default security group is left alone, since others may use it.
     Protects against: a sandbox with a way to the internet other than the proxy; data carried out by DNS or to somebody
     else's bucket; instances that get a public address or an open security group by default; traffic nobody recorded.
     Trust zone: infrastructure under the control side; holds whatever runs in a sandbox.
@@ -97,6 +87,7 @@ class Network(pulumi.ComponentResource):
     Outputs: vpc_id; vpc_cidr; public_subnet_ids, system_subnet_ids, sandbox_subnet_ids, system_route_table_ids,
     sandbox_route_table_ids (zone → id); system_cidrs, sandbox_cidrs (zone → CIDR, known at preview; of an existing VPC one
     entry, its whole range); proxy_addresses (zone → address reserved for the egress proxy; empty for an existing VPC);
+    internet (what public addresses need before they are made, and after they are gone: to depend on);
     dns_firewall_rule_group_id; s3_endpoint_id; s3_prefix_list_id; endpoints_security_group_id (None without interface
     endpoints).
     """
@@ -139,12 +130,13 @@ class Network(pulumi.ComponentResource):
     def _adopt(self, existing: ExistingVpc) -> None:
         self.vpc_id: pulumi.Output[str] = pulumi.Output.from_input(existing.vpc_id)
         self.vpc_cidr: str = existing.vpc_cidr
-        for key in (
-            "public_subnet_ids", "system_subnet_ids", "sandbox_subnet_ids", "system_route_table_ids",
-            "sandbox_route_table_ids",
-        ):  # fmt: skip
+        self.internet: tuple[pulumi.Resource, ...] = ()
+        for key in ("public_subnet_ids", "system_subnet_ids", "system_route_table_ids", "sandbox_route_table_ids"):
             ids = getattr(existing, key)
             setattr(self, key, {zone: pulumi.Output.from_input(ids[zone]) for zone in sorted(ids)})
+        self.sandbox_subnet_ids = checked_sandbox_subnets(existing, self)
+        if existing.sandbox_acl:
+            sandbox_acl(self._name, self._args.names, self.vpc_id, self.vpc_cidr, self.sandbox_subnet_ids, self)
         # The subnets' own ranges are not known here, and nothing is looked up; the VPC's holds them all.
         self.system_cidrs: dict[str, str] = {"vpc": existing.vpc_cidr}
         self.sandbox_cidrs: dict[str, str] = {"vpc": existing.vpc_cidr}
@@ -178,6 +170,7 @@ class Network(pulumi.ComponentResource):
         gateway = aws.ec2.InternetGateway(
             f"{self._name}-internet", vpc_id=vpc.id, tags=names.tags("internet"), opts=self._child
         )
+        self.internet = (gateway,)
         self._ways_out(zones, gateway)
         closed_default_security_group(self._name, names, vpc.id, self)
         sandbox_acl(self._name, names, vpc.id, self.vpc_cidr, self.sandbox_subnet_ids, self)
@@ -203,9 +196,7 @@ class Network(pulumi.ComponentResource):
         ).id
 
     def _attach(self, key: str, table: pulumi.Input[str], subnet: pulumi.Input[str]) -> None:
-        aws.ec2.RouteTableAssociation(
-            f"{self._name}-{key}", route_table_id=table, subnet_id=subnet, opts=self._child
-        )
+        aws.ec2.RouteTableAssociation(f"{self._name}-{key}", route_table_id=table, subnet_id=subnet, opts=self._child)
 
     def _tables(self, zones: dict[str, ZonePlan], tier: str) -> dict[str, pulumi.Output[str]]:
         tables = {zone: self._table(f"{tier}-{zone}") for zone in zones}
@@ -274,18 +265,18 @@ class Network(pulumi.ComponentResource):
 
     def _nat_gateways(self, zones: list[str]) -> None:
         names = self._args.names
+        # An address is attached only where the VPC has an internet gateway, and the gateway goes only after all addresses.
+        after = pulumi.ResourceOptions(parent=self, depends_on=list(self.internet))
         homes = zones if self._args.nat_gateways == "per-zone" else [self._args.zones[0]]
         gateways = {}
         for zone in homes:
-            address = aws.ec2.Eip(
-                f"{self._name}-nat-{zone}", domain="vpc", tags=names.tags(f"nat-{zone}"), opts=self._child
-            )
+            address = aws.ec2.Eip(f"{self._name}-nat-{zone}", domain="vpc", tags=names.tags(f"nat-{zone}"), opts=after)
             gateways[zone] = aws.ec2.NatGateway(
                 f"{self._name}-nat-{zone}",
                 subnet_id=self.public_subnet_ids[zone],
                 allocation_id=address.id,
                 tags=names.tags(f"nat-{zone}"),
-                opts=self._child,
+                opts=after,
             )
         for zone in zones:
             gateway = gateways.get(zone, gateways[homes[0]])

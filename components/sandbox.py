@@ -28,7 +28,7 @@ class SandboxArgs:
     names: Names
     registries: Sequence[str]
     tool_ports: Mapping[str, int] = field(default_factory=dict)
-    proxy_cidrs: Sequence[str] = ()
+    proxy_cidrs: Sequence[pulumi.Input[str]] = ()
     limits: manifests.UnitLimits = field(default_factory=manifests.UnitLimits)
     max_concurrent: int = 100
     image: str = ""
@@ -49,7 +49,8 @@ class Sandbox(pulumi.ComponentResource):
 
     Trust zone: control side. It holds whatever runs in the sandbox, since the API server decides.
 
-    Attributes: system_namespace, runner_service_account, unit (the ConfigMap's text); known at preview.
+    Attributes: system_namespace, runner_service_account, unit (the ConfigMap's text; an Output if an address of the proxy
+    is one); known at preview.
     """
 
     def __init__(self, name: str, args: SandboxArgs, opts: pulumi.ResourceOptions | None = None):
@@ -92,22 +93,29 @@ class Sandbox(pulumi.ComponentResource):
             opts=self._inside,
         )
         args = self._args
-        unit = UnitSettings(
-            limits=args.limits,
-            max_concurrent=args.max_concurrent,
-            registries=tuple(args.registries),
-            proxy_cidrs=tuple(args.proxy_cidrs),
-            tool_ports=args.tool_ports,
-            image=args.image,
-            gateway=args.gateway,
+        known = [cidr for cidr in args.proxy_cidrs if isinstance(cidr, str)]
+        whole = len(known) == len(args.proxy_cidrs)
+        self.unit: pulumi.Input[str] = (
+            self._unit(known) if whole else pulumi.Output.all(*args.proxy_cidrs).apply(self._unit)
         )
-        self.unit: str = unit.render()
         k8s.core.v1.ConfigMap(
             f"{self._name}-unit",
             metadata=self._meta(CONFIG_MAP, SYSTEM_NAMESPACE),
             data={KEY: self.unit},
             opts=self._inside,
         )
+
+    def _unit(self, proxy_cidrs: Sequence[str]) -> str:
+        args = self._args
+        return UnitSettings(
+            limits=args.limits,
+            max_concurrent=args.max_concurrent,
+            registries=tuple(args.registries),
+            proxy_cidrs=tuple(proxy_cidrs),
+            tool_ports=args.tool_ports,
+            image=args.image,
+            gateway=args.gateway,
+        ).render()
 
     def _policy(
         self,

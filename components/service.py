@@ -49,7 +49,7 @@ class ServiceArgs:
     files: Mapping[str, str]
     storage_class: str
     service_cidr: str
-    unit: str = ""
+    unit: pulumi.Input[str] = ""
     vault_address: str = ""
     oidc_issuer: str = ""
     oidc_audience: str = ""
@@ -125,11 +125,17 @@ class Service(pulumi.ComponentResource):
                 args.tls_secret,
                 args.drain_seconds,
                 args.vault_address,
-                args.unit,
+                self._read_at_start(),
             ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=first),
         )
         self.register_outputs({})
+
+    def _read_at_start(self) -> pulumi.Input[str]:
+        files, unit = self._args.files, self._args.unit
+        if isinstance(unit, str):
+            return manifests.digest(files, unit)
+        return pulumi.Output.from_input(unit).apply(lambda text: manifests.digest(files, text))
 
     def _meta(self, name: str) -> dict[str, object]:
         return {"name": name, "namespace": SYSTEM_NAMESPACE, "labels": dict(self._args.names.labels(manifests.NAME))}

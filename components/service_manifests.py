@@ -178,9 +178,12 @@ def deployment_spec(
     tls_secret: str,
     drain_seconds: int,
     vault_address: str = "",
-    unit: str = "",
+    read_at_start: Any = "",
 ) -> Json:
-    """One replica, since trail and accepted tasks lie on one volume; the old pod has drained before the new one starts."""
+    """One replica, since trail and accepted tasks lie on one volume; the old pod has drained before the new one starts.
+
+    read_at_start: `digest`, or an Output of it.
+    """
     off_sandbox = {"matchExpressions": [{"key": SANDBOX_NODE_LABEL, "operator": "DoesNotExist"}]}
     read_only = _read_only(files, tls_secret, bool(vault_address))
     mounts = {name: path for name, (path, _) in read_only.items()}
@@ -189,7 +192,7 @@ def deployment_spec(
         "strategy": {"type": "Recreate"},
         "selector": {"matchLabels": LABELS},
         "template": {
-            "metadata": {"labels": LABELS, "annotations": {f"{LABEL_DOMAIN}/project-sha256": digest(files, unit)}},
+            "metadata": {"labels": LABELS, "annotations": {f"{LABEL_DOMAIN}/project-sha256": read_at_start}},
             "spec": {
                 "serviceAccountName": RUNNER_SERVICE_ACCOUNT,
                 # It makes sandboxes at the Kubernetes API.

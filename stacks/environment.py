@@ -18,11 +18,12 @@ from components.budget import Budget, BudgetArgs
 from components.cluster import SERVICE_CIDR, Cluster, ClusterArgs, SystemNodes
 from components.cluster_dns import ClusterDns, ClusterDnsArgs
 from components.egress import Egress, EgressArgs
+from components.existing_vpc import ExistingVpc
 from components.gvisor_pool import GvisorPool, GvisorPoolArgs, PoolSize, ProxyEndpoint
 from components.gvisor_user_data import node_hosts
 from components.image_sources import image_buckets, image_domains
 from components.log_store import LogStore, LogStoreArgs
-from components.network import ExistingVpc, Network, NetworkArgs
+from components.network import Network, NetworkArgs
 from components.node_autoscaler import NodeAutoscaler, NodeAutoscalerArgs
 from components.registry import Registry, RegistryArgs
 from components.sandbox import Sandbox, SandboxArgs
@@ -157,6 +158,7 @@ class Environment:
                 system_route_table_ids=self.network.system_route_table_ids,
                 system_cidrs=self.network.system_cidrs,
                 instance_type=settings.egress_instance_type,
+                internet=self.network.internet,
                 depends_on=(self.artifacts, self.logs.groups["proxy"]),
             ),
             self._on_aws,
@@ -183,6 +185,7 @@ class Environment:
             zoned(settings.existing_system_route_tables),
             zoned(settings.existing_sandbox_route_tables),
             zoned(settings.existing_public_route_tables),
+            settings.sandbox_acl_in_existing_vpc,
         )
 
     def _in_order(self, by_zone: Mapping[str, pulumi.Output[str]]) -> dict[str, pulumi.Output[str]]:
@@ -246,7 +249,7 @@ class Environment:
                 self.names,
                 settings.sandbox_registries,
                 tool_ports=self.egress.ports,
-                proxy_cidrs=tuple(f"{address}/32" for address in self._proxy_addresses()),
+                proxy_cidrs=self._proxy_cidrs(),
                 max_concurrent=settings.sandbox_max_concurrent,
                 image=settings.sandbox_image,
                 gateway=gateway_address(SERVICE_CIDR) if settings.service_image else None,
@@ -254,11 +257,13 @@ class Environment:
             self._on_both,
         )
 
-    def _proxy_addresses(self) -> tuple[str, ...]:
-        """Addresses of the proxies; in an existing VPC, where AWS chooses them, none is known beforehand."""
-        zones = self.settings.availability_zones
-        used = zones if self.settings.profile == "production" else zones[:1]
-        return tuple(self.network.proxy_addresses[zone] for zone in used if zone in self.network.proxy_addresses)
+    def _proxy_cidrs(self) -> tuple[pulumi.Input[str], ...]:
+        """Where the proxies answer: known at preview, but in an existing VPC, where AWS chooses, once they are made."""
+        reserved = self.network.proxy_addresses
+        return tuple(
+            f"{reserved[zone]}/32" if zone in reserved else pulumi.Output.format("{}/32", address)
+            for zone, address in self.egress.private_addresses.items()
+        )
 
     def _pool(self) -> None:
         settings = self.settings

@@ -97,6 +97,10 @@ class Settings(StrictModel):
     existing_public_route_tables: tuple[str, ...] = pydantic.Field(
         default=(), description="zone=rtb-id of the public subnets' route tables, which hold the proxies' way to AWS"
     )
+    sandbox_acl_in_existing_vpc: bool = pydantic.Field(
+        default=False,
+        description="put an existing VPC's sandbox subnets under a network ACL of this stack, which takes their own's place",
+    )
     nat: Literal["instance", "gateway"] = pydantic.Field(
         default="instance", description="the system subnets' way out: the egress instance, or a managed NAT gateway"
     )

@@ -92,6 +92,7 @@ class Registered:
 
 
 Computed = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]
+Called = Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass
@@ -132,8 +133,8 @@ def _label(resource: Registered) -> str:
 
 
 class _Mocks(mocks.Mocks):
-    def __init__(self, preview: bool, computed: Computed | None):
-        self._preview, self._computed = preview, computed
+    def __init__(self, preview: bool, computed: Computed | None, called: Called | None):
+        self._preview, self._computed, self._called = preview, computed, called
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict]:
         if not args.custom:
@@ -148,7 +149,8 @@ class _Mocks(mocks.Mocks):
         return f"{args.name}-id", state
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict, list | None]:
-        raise AssertionError(f"the program called the data source {args.token}; components may not")
+        assert self._called is not None, f"the program called the data source {args.token}; components may not"
+        return dict(self._called(args.token, _plain(args.args))), []
 
 
 class _Monitor(mocks.MockMonitor):
@@ -222,17 +224,18 @@ class Recorder:
 
     program: makes the resources; what it returns (Outputs, in dicts and lists too) ends up in `Recording.outputs`.
     computed: `(type, name, inputs) -> properties` that the provider computes, added outside of previews.
+    called: `(token, arguments) -> result` of a data source; without it none may be called.
     """
 
     def __call__(self, program: Callable[[], Any], *, preview: bool = False, computed: Computed | None = None,
-                 project: str = "ringfence", stack: str = "test") -> Recording:
+                 called: Called | None = None, project: str = "ringfence", stack: str = "test") -> Recording:
         recording = Recording(preview, [])
 
         def run() -> None:
             loop = asyncio.new_event_loop()
             asyncio.set_event_loop(loop)
             try:
-                recorder = _Mocks(preview, computed)
+                recorder = _Mocks(preview, computed, called)
                 mocks.set_mocks(recorder, project, stack, preview, monitor=_Monitor(recorder, recording.resources))
                 SETTINGS.outputs = set()  # set_mocks leaves the previous run's pending outputs in place
                 returned: list[Any] = []

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 
+import pulumi_aws as aws
 import pytest
 
 from components.egress import Egress, EgressArgs
@@ -65,6 +66,16 @@ def test_the_instance_does_not_take_the_interfaces_forwarding_back(record, previ
         instances = record(_egress(replicas=replicas), preview=preview).of_type("aws:ec2/instance:Instance")
         assert [r.options.ignore_changes for r in instances] == [("sourceDestCheck",)] * count
         assert all("sourceDestCheck" not in r.inputs for r in instances)
+
+
+def test_the_public_address_comes_after_the_internet_gateway(record, preview):
+    def program():
+        gateway = aws.ec2.InternetGateway("internet", vpc_id="vpc-1")
+        _egress(replicas="per-zone", internet=(gateway,))()
+
+    recording = record(program, preview=preview)
+    gateway = recording.one("aws:ec2/internetGateway:InternetGateway")
+    assert all(gateway.urn in r.options.depends_on for r in recording.of_type("aws:ec2/eip:Eip"))
 
 
 def test_what_the_clients_need_is_known_at_preview(record):

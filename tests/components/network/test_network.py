@@ -37,6 +37,27 @@ EXISTING = ExistingVpc(
     sandbox_route_table_ids={zone: f"rtb-sandbox{zone[-1]}" for zone in ZONES},
     public_route_table_ids=dict.fromkeys(ZONES, "rtb-public"),
 )
+ROUTE = dict.fromkeys(
+    ("cidrBlock", "ipv6CidrBlock", "destinationPrefixListId", "gatewayId", "natGatewayId", "egressOnlyGatewayId",
+     "transitGatewayId", "carrierGatewayId", "coreNetworkArn", "instanceId", "localGatewayId", "networkInterfaceId",
+     "odbNetworkArn", "vpcEndpointId", "vpcPeeringConnectionId"), ""
+)  # fmt: skip
+
+
+def _looked_up(*routes, **changes):
+    """The sandbox subnets' tables as AWS would show them: with these routes, tied to the zone's sandbox subnet."""
+
+    def call(token, arguments):
+        assert token == "aws:ec2/getRouteTable:getRouteTable"
+        table = arguments["routeTableId"]
+        zone = table[-1]
+        tie = {"subnetId": f"subnet-sandbox{zone}", "routeTableId": table, "main": False, "gatewayId": "",
+               "routeTableAssociationId": f"rtbassoc-{zone}"}  # fmt: skip
+        return {"id": table, "routeTableId": table, "vpcId": EXISTING.vpc_id, "routes": [ROUTE | r for r in routes],
+                "associations": [tie], "arn": "", "gatewayId": "", "ownerId": "", "region": "us-east-1", "subnetId": "",
+                "tags": {}} | changes  # fmt: skip
+
+    return call
 
 
 def _network(**changes):
@@ -178,7 +199,7 @@ def test_whatever_proxies_send_to_s3_and_dynamodb_falls_under_the_accounts_polic
 
 
 def test_an_existing_vpcs_proxies_fall_under_them_too(record):
-    gateways = _gateways(record(_network(existing=EXISTING)))
+    gateways = _gateways(record(_network(existing=EXISTING), called=_looked_up()))
     system, sandbox = ({f"rtb-{tier}{zone[-1]}" for zone in ZONES} for tier in ("system", "sandbox"))
     assert {service: tables for service, (_, tables) in gateways.items()} == {
         "s3": {"rtb-public"} | system | sandbox, "dynamodb": {"rtb-public"} | system
@@ -264,12 +285,65 @@ def test_the_network_firewall_stands_between_public_subnets_and_the_internet(rec
 
 
 def test_an_existing_vpc_gets_the_controls_and_nothing_else(record, preview):
-    recording = record(lambda: Network("net", dataclasses.replace(ARGS, existing=EXISTING)).sandbox_subnet_ids, preview=preview)
+    recording = record(lambda: _network(existing=EXISTING)().sandbox_subnet_ids, preview=preview, called=_looked_up())
     made = {r.type.rpartition(":")[2] for r in recording.resources if r.custom}
     assert not made & {"Vpc", "Subnet", "RouteTable", "Route", "InternetGateway", "NetworkAcl", "DefaultSecurityGroup"}
     assert {"FlowLog", "VpcEndpoint", "ResolverFirewallRuleGroupAssociation", "ResolverFirewallConfig"} <= made
     assert recording.one("aws:ec2/flowLog:FlowLog")["vpcId"] == "vpc-0123456789abcdef0"
     assert recording.outputs == {"us-east-1a": "subnet-sandboxa", "us-east-1b": "subnet-sandboxb"}
+
+
+@pytest.mark.parametrize(
+    ("route", "said"),
+    [
+        ({"cidrBlock": "0.0.0.0/0", "natGatewayId": "nat-1"}, "0.0.0.0/0 to the internet by nat-1"),
+        ({"cidrBlock": "0.0.0.0/0", "gatewayId": "igw-1"}, "0.0.0.0/0 to the internet by igw-1"),
+        ({"ipv6CidrBlock": "::/0", "egressOnlyGatewayId": "eigw-1"}, "::/0 to the internet by eigw-1"),
+        ({"cidrBlock": "0.0.0.0/0", "transitGatewayId": "tgw-1"}, "0.0.0.0/0, which is a default route"),
+        ({"cidrBlock": "0.0.0.0/0", "networkInterfaceId": "eni-1"}, "0.0.0.0/0, which is a default route"),
+        ({"ipv6CidrBlock": "::/0", "transitGatewayId": "tgw-1"}, "::/0, which is a default route"),
+        ({"cidrBlock": "128.0.0.0/1", "transitGatewayId": "tgw-1"}, "128.0.0.0/1, which is a default route"),
+        ({"cidrBlock": "198.51.100.0/24", "natGatewayId": "nat-1"}, "198.51.100.0/24 to the internet by nat-1"),
+        ({"destinationPrefixListId": "pl-1", "gatewayId": "igw-1"}, "pl-1 to the internet by igw-1"),
+    ],
+)
+def test_a_way_out_of_an_existing_sandbox_subnet_is_refused(record, preview, route, said):
+    with pytest.raises(InputError) as caught:
+        record(_network(existing=EXISTING), preview=preview, called=_looked_up(route))
+    problems = caught.value.problems
+    assert [problem.key for problem in problems] == [f"existing.sandbox_route_table_ids.{zone}" for zone in ZONES]
+    assert problems[0].message == f"rtb-sandboxa leads {said}" and "only way out" in problems[0].remedy
+
+
+def test_private_routes_of_an_existing_sandbox_subnet_are_accepted(record):
+    peers = ({"cidrBlock": "10.0.0.0/8", "transitGatewayId": "tgw-1"}, {"cidrBlock": "192.168.0.0/16", "vpcPeeringConnectionId": "pcx-1"})
+    outputs = record(lambda: _network(existing=EXISTING)().sandbox_subnet_ids, called=_looked_up(*peers)).outputs
+    assert set(outputs) == set(ZONES)
+
+
+def test_a_table_that_is_not_the_sandbox_subnets_own_is_refused(record):
+    with pytest.raises(InputError) as caught:
+        record(_network(existing=EXISTING), called=_looked_up(associations=[], vpcId="vpc-other"))
+    assert [problem.message for problem in caught.value.problems][:2] == [
+        "rtb-sandboxa is of vpc-other", "rtb-sandboxa is not the table of subnet-sandboxa"
+    ]  # fmt: skip
+
+
+def test_an_existing_vpcs_sandbox_subnets_get_the_acl_only_when_asked(record):
+    recording = record(_network(existing=dataclasses.replace(EXISTING, sandbox_acl=True)), called=_looked_up())
+    associations = recording.of_type("aws:ec2/networkAclAssociation:NetworkAclAssociation")
+    assert {r["subnetId"] for r in associations} == {"subnet-sandboxa", "subnet-sandboxb"}
+    inside = [r["cidrBlock"] for r in recording.one("aws:ec2/networkAcl:NetworkAcl")["egress"]]
+    assert inside == ["10.9.0.0/16", "0.0.0.0/0"]
+
+
+@pytest.mark.parametrize("firewall", [{}, {"network_firewall": True, "firewall_log_group": "/x/proxy"}])
+def test_public_addresses_come_after_the_internet_gateway_and_go_before_it(record, preview, firewall):
+    program = _network(nat="gateway", nat_gateways="per-zone", **firewall)
+    recording = record(program, preview=preview, computed=_firewall_outputs)
+    gateway = recording.one("aws:ec2/internetGateway:InternetGateway")
+    waiting = [*recording.of_type("aws:ec2/eip:Eip"), *recording.of_type("aws:ec2/natGateway:NatGateway")]
+    assert len(waiting) == 4 and all(gateway.urn in r.options.depends_on for r in waiting)
 
 
 def test_what_an_existing_vpc_cannot_have_is_reported_at_once(record):

@@ -315,6 +315,32 @@ def test_the_program_may_ask_who_and_where_it_is(backend: AwsBackend) -> None:
     assert "us-east-1a" in backend.invoke("aws:index/getAvailabilityZones:getAvailabilityZones", {})["names"]
 
 
+def test_the_program_may_look_up_how_a_subnet_is_routed(world: World) -> None:
+    """As the official provider shows a table: without the VPC's own route and gateway endpoints' routes."""
+    network = vpc(world)
+    place = world.make("aws:ec2/subnet:Subnet", vpcId=network.id, cidrBlock="10.0.9.0/24")
+    table = world.make("aws:ec2/routeTable:RouteTable", vpcId=network.id, tags={"a": "b"})
+    world.make("aws:ec2/routeTableAssociation:RouteTableAssociation", routeTableId=table.id, subnetId=place.id)
+    endpoint = world.make(
+        "aws:ec2/vpcEndpoint:VpcEndpoint", vpcId=network.id, serviceName="com.amazonaws.us-east-1.s3", vpcEndpointType="Gateway"
+    )
+    tie = {"vpcEndpointId": endpoint.id, "routeTableId": table.id}
+    world.make("aws:ec2/vpcEndpointRouteTableAssociation:VpcEndpointRouteTableAssociation", **tie)
+    look_up = "aws:ec2/getRouteTable:getRouteTable"
+    found = world.backend.invoke(look_up, {"routeTableId": table.id})
+    assert found["routes"] == [] and found["vpcId"] == network.id and found["tags"] == {"a": "b"}
+    assert [tie["subnetId"] for tie in found["associations"]] == [place.id]
+    gateway = world.make("aws:ec2/internetGateway:InternetGateway", vpcId=network.id)
+    out = {"destinationCidrBlock": "0.0.0.0/0", "gatewayId": gateway.id}
+    world.make("aws:ec2/route:Route", routeTableId=table.id, **out)
+    (route,) = world.backend.invoke(look_up, {"subnetId": place.id})["routes"]
+    assert (route["cidrBlock"], route["gatewayId"], route["natGatewayId"]) == ("0.0.0.0/0", gateway.id, "")
+    with pytest.raises(ProviderError, match="0 route tables"):
+        world.backend.invoke(look_up, {"routeTableId": "rtb-0123456789abcdef0"})
+    with pytest.raises(ProviderError, match="takes routeTableId"):
+        world.backend.invoke(look_up, {"filters": []})
+
+
 def test_every_type_is_registered_under_its_own_token() -> None:
     for token, resource in registry.all_types().items():
         assert token == resource.pulumi_type

@@ -12,6 +12,7 @@ from typing import Any
 
 from ringfence.local.providers.aws import checking, registry
 from ringfence.local.providers.aws.cloud import Cloud, refuse_remote
+from ringfence.local.providers.aws.ec2_routing import look_up_route_table
 from ringfence.local.providers.aws.resource import Resource, Values, is_gone
 from ringfence.local.providers.aws.schema import completed, differences, known_part, same, with_defaults
 from ringfence.local.providers.base import (
@@ -221,13 +222,14 @@ class AwsBackend:
     # The rest.
 
     def invoke(self, token: str, args: Values) -> Values:
-        """Answer the few functions that a program may ask: who and where it is."""
+        """Answer the few functions that a program may ask: who and where it is, and how a subnet is routed."""
         cloud = self.cloud
         answers: dict[str, Callable[[], Values]] = {
             "aws:index/getCallerIdentity:getCallerIdentity": lambda: self._identity(cloud),
             "aws:index/getRegion:getRegion": lambda: {"id": cloud.region, "name": cloud.region, "region": cloud.region},
             "aws:index/getPartition:getPartition": lambda: {"id": cloud.partition, "partition": cloud.partition},
             "aws:index/getAvailabilityZones:getAvailabilityZones": lambda: self._zones(cloud),
+            "aws:ec2/getRouteTable:getRouteTable": lambda: look_up_route_table(cloud, args),
         }
         if token not in answers:
             raise ProviderError(

@@ -7,10 +7,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ringfence.local.providers.aws.cloud import Cloud
-from ringfence.local.providers.aws.ec2_base import Ec2Link, Ec2Resource, checksum, first
+from ringfence.local.providers.aws.ec2_base import TAGGING, Ec2Link, Ec2Resource, checksum, first
 from ringfence.local.providers.aws.resource import Values, dig
 from ringfence.local.providers.aws.schema import Props, boolean, policy, record_set, string, string_set, tags
-from ringfence.local.providers.base import CheckFailure
+from ringfence.local.providers.base import CheckFailure, ProviderError
 
 _DESTINATIONS = ("destinationCidrBlock", "destinationIpv6CidrBlock", "destinationPrefixListId")
 _TARGETS: Props = {
@@ -87,6 +87,79 @@ class RouteTable(Ec2Resource):
 
     def delete(self, cloud: Cloud, id_: str, state: Values) -> None:
         cloud.call("ec2", "delete_route_table", RouteTableId=id_)
+
+
+# Of a route, as the lookup shows it: property → the API's member.
+_SHOWN = {
+    "cidrBlock": "DestinationCidrBlock",
+    "ipv6CidrBlock": "DestinationIpv6CidrBlock",
+    "destinationPrefixListId": "DestinationPrefixListId",
+    "carrierGatewayId": "CarrierGatewayId",
+    "coreNetworkArn": "CoreNetworkArn",
+    "egressOnlyGatewayId": "EgressOnlyInternetGatewayId",
+    "gatewayId": "GatewayId",
+    "instanceId": "InstanceId",
+    "localGatewayId": "LocalGatewayId",
+    "natGatewayId": "NatGatewayId",
+    "networkInterfaceId": "NetworkInterfaceId",
+    "odbNetworkArn": "OdbNetworkArn",
+    "transitGatewayId": "TransitGatewayId",
+    "vpcEndpointId": "VpcEndpointId",
+    "vpcPeeringConnectionId": "VpcPeeringConnectionId",
+}
+
+
+def _looked_up_routes(routes: list[Values]) -> list[Values]:
+    """The routes that the official provider's lookup shows: neither the VPC's own, nor gateway endpoints', nor those that a
+    virtual private gateway propagates."""
+    shown = []
+    for route in routes:
+        gateway = route.get("GatewayId") or ""
+        endpoint = gateway.startswith("vpce-")
+        if gateway == "local" or route.get("Origin") == "EnableVgwRoutePropagation":
+            continue
+        if endpoint and route.get("DestinationPrefixListId"):
+            continue
+        seen = {name: route.get(member) or "" for name, member in _SHOWN.items()}
+        shown.append(seen | ({"gatewayId": "", "vpcEndpointId": gateway} if endpoint else {}))
+    return shown
+
+
+def look_up_route_table(cloud: Cloud, args: Values) -> Values:
+    """The function `aws:ec2/getRouteTable:getRouteTable`, by table, subnet and VPC. Raises ProviderError unless one fits."""
+    names = {"routeTableId": "route-table-id", "subnetId": "association.subnet-id", "vpcId": "vpc-id"}
+    given = {name: value for name, value in args.items() if value is not None}
+    if not given or not given.keys() <= names.keys():
+        raise ProviderError(f"getRouteTable of the embedded aws provider takes {', '.join(names)}")
+    filters = [{"Name": names[name], "Values": [value]} for name, value in given.items()]
+    found = cloud.call("ec2", "describe_route_tables", Filters=filters)["RouteTables"]
+    if len(found) != 1:
+        raise ProviderError(f"{len(found)} route tables fit {given}: name one that is there")
+    table = found[0]
+    id_ = table["RouteTableId"]
+    ties = [tie for tie in table.get("Associations", []) if tie.get("RouteTableId", id_) == id_]
+    return {
+        "id": id_,
+        "arn": f"arn:{cloud.partition}:ec2:{cloud.region}:{cloud.account}:route-table/{id_}",
+        "associations": [
+            {
+                "gatewayId": tie.get("GatewayId") or "",
+                "main": bool(tie.get("Main")),
+                "routeTableAssociationId": tie.get("RouteTableAssociationId") or "",
+                "routeTableId": id_,
+                "subnetId": tie.get("SubnetId") or "",
+            }
+            for tie in ties
+        ],
+        "gatewayId": "",
+        "ownerId": table.get("OwnerId") or cloud.account,
+        "region": cloud.region,
+        "routeTableId": id_,
+        "routes": _looked_up_routes(table["Routes"]),
+        "subnetId": given.get("subnetId", ""),
+        "tags": TAGGING.decode(table.get("Tags")),
+        "vpcId": table["VpcId"],
+    }
 
 
 class Route(Ec2Link):
