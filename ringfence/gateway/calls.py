@@ -24,6 +24,7 @@ from ringfence.gateway.prices import Price, Tokens, UnknownModel, UnpricedCache
 from ringfence.gateway.request import MAX_BODY_BYTES, ModelCall, parse_json
 from ringfence.gateway.sessions import Session
 from ringfence.gateway.upstream import NotSent, Reply, Upstream, UpstreamFailed
+from ringfence.gateway.uses import ModelUse
 
 _log = logging.getLogger(__name__)
 _FORWARDED_HEADERS = ("anthropic-version",)
@@ -47,13 +48,13 @@ class Account:
         session: Session,
         upstream: Upstream,
         price: Price,
-        model: str,
+        call: ModelCall,
         number: int,
         reserved: int,
     ):
         self._gateway, self._session, self._upstream, self._price = gateway, session, upstream, price
-        self._model, self._number, self._reserved = model, number, reserved
-        self._began = time.monotonic()
+        self._api, self._model, self._number, self._reserved = call.api, call.model, number, reserved
+        self._at, self._began = gateway.clock(), time.monotonic()
         self.open = True
 
     def settle(self, tokens: Tokens) -> None:
@@ -99,7 +100,12 @@ class Account:
 
     def _measure(self, tokens: Tokens | None, cost: int, seconds: float) -> None:
         spent = self._gateway.books.ledger.spent(self._session.invocation.conversation_id)
+        # What the provider refused or never got is settled as nothing, and is no success.
+        tokens = tokens if tokens and (tokens.input or tokens.output) else None
         self._gateway.metrics.call(self._upstream.name, tokens, cost, spent, seconds)
+        used = (tokens.input, tokens.output) if tokens else (None, None)
+        use = ModelUse(self._model, self._api, self._upstream.name, self._at, seconds, *used, to_usd(cost))
+        self._gateway.used(self._session, use)
 
 
 async def answer(gateway: Gateway, session: Session, request: Request, exchange: Exchange, parse: Parse) -> None:
@@ -232,7 +238,7 @@ async def _reserve(gateway: Gateway, session: Session, upstream: Upstream, call:
     except LedgerError as error:
         _log.error("%s", error)
         raise ApiError("ledger_unavailable", "the budget can't be checked, so nothing is spent") from None
-    return Account(gateway, session, upstream, price, call.model, number, most)
+    return Account(gateway, session, upstream, price, call, number, most)
 
 
 def _headers(reply: Reply) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,12 +28,11 @@ from ringfence.runner import executor as names
 from ringfence.runner.executor import Exit, Fit, Unit
 from ringfence.runner.ports import Collaborators, Entry, SandboxResult
 from ringfence.runner.progress import Progress, State, Watch
+from ringfence.runner.statements import Statements
 from ringfence.runner.threads import in_thread
 
 # A result is posted just before the process ends, and the two travel different ways.
 ANSWER_GRACE_SECONDS = 2.0
-# A sandbox that floods the record with refusals of its own making is counted by the gateway, not written down whole.
-MAX_REPORTED_REFUSALS = 100
 # What a person is shown of one thing that the sandbox says.
 DETAIL_CHARACTERS = 500
 
@@ -61,7 +61,6 @@ class Work:
     answer: SandboxResult | None = None
     stopped: Status | None = None
     refusals: list[Refusal] = field(default_factory=list)
-    reported: int = 0
     unrecorded: str = ""
     usage: Usage = field(default_factory=Usage)
     cost_usd: Decimal = Decimal(0)
@@ -231,23 +230,19 @@ class Lifecycle:
             await asyncio.gather(ended, answered, events, return_exceptions=True)
 
     async def _events(self, work: Work) -> None:
-        """Passes on what the sandbox says of itself. Losing its stream loses nothing that is relied on; a refusal that
-        arrived and can't be recorded is a failure of the task."""
+        """Passes on what the sandbox says of itself, and records it. Losing its stream loses nothing that is relied on;
+        what arrived and can't be recorded is a failure of the task."""
+        statements = Statements(
+            work.redactor,
+            functools.partial(self._audit, work),
+            lambda refusal: self.refuse(work.invocation, refusal, work.source, "tool.refused"),
+        )
         with contextlib.suppress(Exception):
             async for event in self.parts.gateway.events(work.id):
                 text = json.dumps(dict(event.data), default=str, ensure_ascii=False)
                 work.tell("sandbox", State.EVENT, f"{event.type} {text}")
-                if event.type == "refusal":
-                    await self._reported_refusal(work, event.data)
-
-    async def _reported_refusal(self, work: Work, data: Mapping[str, Any]) -> None:
-        if work.reported >= MAX_REPORTED_REFUSALS:
-            return
-        work.reported += 1
-        try:
-            await self.refuse(work.invocation, _reported(data, work.redactor), work.source, "tool.refused")
-        except Exception as error:
-            work.unrecorded = f"a refusal could not be recorded: {str(error) or type(error).__name__}"
+                await statements.take(event)
+                work.unrecorded = statements.unrecorded
 
     async def refuse(self, invocation: Invocation, refusal: Refusal, source: str, kind: str = "access.refused") -> None:
         """Records a refused attempt. Raises when it can't be recorded."""
@@ -272,14 +267,6 @@ STEPS: tuple[Step, ...] = (
     Step("sandbox", Lifecycle._start, Lifecycle._remove, undone=2),
     Step("result", Lifecycle._result),
 )
-
-
-def _reported(data: Mapping[str, Any], redactor: Redactor) -> Refusal:
-    """A refusal as the sandbox tells it: bounded and without secrets."""
-    code, subject, detail = (
-        redactor.text(str(data.get(key, "")))[:DETAIL_CHARACTERS] for key in ("code", "tool", "detail")
-    )
-    return Refusal(code or "unnamed", subject, detail)
 
 
 def unit_of(work: Work, environment: Any) -> Unit:

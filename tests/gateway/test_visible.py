@@ -58,6 +58,26 @@ async def test_tool_calls_are_measured_by_the_names_that_the_invocation_has(star
         ]
 
 
+@pytest.mark.anyio
+async def test_each_forwarded_call_is_handed_on_with_what_it_cost_and_a_refused_one_is_not(start: Any) -> None:
+    uses: list[tuple[Any, Any]] = []
+    async with start(on_use=lambda *entry: uses.append(entry)) as lab:
+        invocation, client = await lab.sandbox()
+        await client.post("/v1/chat/completions", json=chat())
+        lab.provider.status = 400
+        await client.post("/v1/chat/completions", json=chat("again"))
+        await client.post("/v1/chat/completions", json=chat(model="gpt-4.1"))
+        lab.gateway.stop()
+        assert [owner.id for owner, _ in uses] == [invocation.id, invocation.id]
+        first, second = (use for _, use in uses)
+        assert (first.model, first.api, first.provider, first.input_tokens, first.output_tokens) == (
+            "gpt-4o", "openai", "openai", 1000, 100,
+        )  # fmt: skip
+        assert first.ok and str(first.cost_usd) == "0.0035"
+        assert not second.ok and second.cost_usd == 0
+        assert (first.fields()["outcome"], second.fields()["outcome"]) == ("success", "failure")
+
+
 def test_telemetry_gets_the_agreed_names(monkeypatch: pytest.MonkeyPatch) -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])

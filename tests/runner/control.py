@@ -47,6 +47,7 @@ IMAGE = f"{REGISTRY}/agent@sha256:{'a' * 64}"
 RUNNER_USER = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{RUNNER_SERVICE_ACCOUNT}"
 PROXY = "10.42.0.5/32"
 WEB_PORT = 15123
+TOOL_PORTS = {"web-fetch": WEB_PORT, "s3-report-reader": 15124, "ticket-store": 15125, "email-notifier": 15126}
 GROUPS = ("analysts",)
 OPERATOR = ("operator", "operator-secret")
 REPORTS = f"example-reports-{NAMES.account_id}"
@@ -72,7 +73,7 @@ def unit_settings(gateway: tuple[str, int]) -> UnitSettings:
         limits=UnitLimits(),
         registries=(REGISTRY,),
         proxy_cidrs=(PROXY,),
-        tool_ports={"web-fetch": WEB_PORT},
+        tool_ports=TOOL_PORTS,
         image=IMAGE,
         gateway=GatewayAddress(*gateway),
     )
@@ -95,12 +96,12 @@ class Control:
         return [record for record in found if not kind or record["metadata"]["event_code"] == kind]
 
 
-def gateway_of(folder: Path) -> Gateway:
-    """The gateway with the scripted model, on the folder's ledger."""
+def gateway_of(folder: Path, **options: Any) -> Gateway:
+    """The gateway with the scripted model, on the folder's ledger. options: the Gateway's."""
     script = folder / "script.yaml"
     if not script.exists():
         script.write_text(SCRIPT)
-    return Gateway(folder / "gateway.sqlite", [Scripted(load_script(script))])
+    return Gateway(folder / "gateway.sqlite", [Scripted(load_script(script))], **options)
 
 
 def clients(endpoint: str, key: str, secret: str, token: str | None = None) -> Callable[[str], Any]:
