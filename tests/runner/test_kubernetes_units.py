@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import json
 import threading
 import time
@@ -21,7 +22,7 @@ from ringfence.runner.agent import SecureAgentRunner
 from ringfence.runner.executor import CREDENTIALS_FOLDER, ExecutorError, Unit
 from ringfence.runner.progress import Progress, State
 from ringfence.runner.reaper import reap
-from tests.runner.control import GROUPS, WEB_PORT, Control
+from tests.runner.control import GROUPS, TOOL_PORTS, WEB_PORT, Control, catalog
 from tests.runner.kubelet import Container, Kubelet, linger, succeed
 
 pytestmark = pytest.mark.cluster
@@ -60,7 +61,13 @@ def test_the_sandbox_is_given_what_was_promised(side: Control, cluster):
     assert environment["TASK_PROMPT"] == "use $(CREDENTIALS_TOKEN)"
     assert environment["ALLOWED_TOOLS"] == "s3-report-reader,web-fetch"
     assert environment["CREDENTIALS_TOKEN"]
-    assert environment["RINGFENCE_TOOL_PORTS"] == f'{{"web-fetch": {WEB_PORT}}}'
+    # What boto3 and web-fetch need for the listeners; nothing names AWS itself, whose hosts the grants stand for.
+    own = {name: TOOL_PORTS[name] for name in ("s3-report-reader", "web-fetch")}
+    assert json.loads(environment["RINGFENCE_TOOL_PORTS"]) == own
+    assert environment["RINGFENCE_PROXY_HOST"] == "10.42.0.5"
+    assert {item["name"]: item["port"] for item in json.loads(environment["RINGFENCE_TOOLS"])} == own
+    assert environment["AWS_REGION"] == "us-east-1"
+    assert "AWS_ENDPOINT_URL" not in environment
     assert list(seen[0].files) == ["s3-report-reader.json"]
 
 
@@ -106,7 +113,30 @@ def test_the_fence_opens_the_gateway_and_the_tools_ports_alone(side: Control, cl
         assert sorted(opened) == [("10.42.0.5/32", WEB_PORT), ("127.0.0.1/32", port)]
         opened.clear()
         runner.execute_agent_task("ann", "hello", ["s3-report-reader"], **TASK)
+        assert sorted(opened) == [("10.42.0.5/32", TOOL_PORTS["s3-report-reader"]), ("127.0.0.1/32", port)]
+        opened.clear()
+        runner.execute_agent_task("ann", "hello", [], **TASK)
         assert opened == [("127.0.0.1/32", port)]
+
+
+def test_a_tool_has_a_port_exactly_when_it_goes_out_or_calls_aws(side: Control):
+    executor = side.parts.executor
+    assert {tool.name: dict(executor.fit([tool]).ports) for tool in catalog().tools} == {
+        name: {name: TOOL_PORTS[name]} if name in TOOL_PORTS else {} for name in (*TOOL_PORTS, "model-call")
+    }
+
+
+@pytest.mark.parametrize("name", TOOL_PORTS)
+def test_a_tool_whose_listener_the_environment_lacks_is_refused_before_anything_is_made(
+    side: Control, name: str, monkeypatch
+):
+    executor = side.parts.executor
+    settings = executor.settings
+    without = {tool: port for tool, port in TOOL_PORTS.items() if tool != name}
+    for changed in ({"tool_ports": without}, {"proxy_cidrs": ()}):
+        monkeypatch.setattr(executor, "settings", dataclasses.replace(settings, **changed))
+        with pytest.raises(ExecutorError, match=f"tool {name} has no listener at the egress proxy"):
+            executor.fit([catalog().tool(name)])
 
 
 def test_a_task_ends_at_its_deadline(side: Control, cluster, sandboxes: Callable[[], list[str]]):
