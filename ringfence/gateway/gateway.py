@@ -18,7 +18,7 @@ from ringfence.gateway.books import Books
 from ringfence.gateway.errors import ApiError, Refused
 from ringfence.gateway.ledger import Conversation, Ledger
 from ringfence.gateway.limits import Limits, Rate
-from ringfence.gateway.metrics import Metrics
+from ringfence.gateway.metrics import SHOWN, Metrics
 from ringfence.gateway.money import to_nano, to_usd
 from ringfence.gateway.prices import Price, Prices, UnknownModel
 from ringfence.gateway.sessions import MOST_REFUSALS, SandboxEvent, SandboxResult, Session, Sessions
@@ -156,6 +156,8 @@ class Gateway:
             upstream.forget(invocation_id)
         tool_calls = session.tool_calls if session else 0
         usage, cost = self.books.now(self.books.ledger.close, invocation_id, self.clock(), tool_calls)
+        if session and session.invocation:
+            self.metrics.closed(cost)
         return usage, to_usd(cost)
 
     def expire(self) -> list[str]:
@@ -169,6 +171,10 @@ class Gateway:
     def conversations(self, limit: int = 100) -> list[Conversation]:
         """Live cost per conversation, the last changed first."""
         return self.books.now(self.books.ledger.conversations, limit)
+
+    def metrics_text(self) -> str:
+        """What is measured, live cost of the last changed conversations included, in Prometheus' text form. Blocks."""
+        return self.metrics.text(self.conversations(SHOWN))
 
     def stopped(self, invocation_id: str) -> Status | None:
         """Why the gateway stopped an open session's model calls, if it did. Ask before `close`."""

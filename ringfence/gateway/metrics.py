@@ -1,29 +1,54 @@
 """What the gateway measures: live cost per conversation, tokens, durations, refusals.
 
 Through OpenTelemetry where its API is installed (names in `ringfence.telemetry_names`), and as plain counters in
-Prometheus' text form for the control side, on a listener of its own that no sandbox reaches.
+Prometheus' text form, which the service shows on its own listener; no sandbox reaches it. Labels have few values: codes,
+tools of the catalog, the last changed conversations.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections import Counter
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
-
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse
-from starlette.routing import Route
 
 from ringfence import telemetry_names as names
 from ringfence.gateway.ledger import Conversation
 from ringfence.gateway.money import NANO, to_usd
 from ringfence.gateway.prices import Tokens
+from ringfence.invocation import ID_PATTERN
 
 # The last changed conversations only: every name is a time series.
-_SHOWN = 100
+SHOWN = 100
+# Upper bounds, in seconds and in US dollars.
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_USD = (0.001, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10)
+
+
+class _Histogram:
+    """Counts values by upper bounds, in Prometheus' form."""
+
+    def __init__(self, bounds: tuple[float, ...]):
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        """Counts one."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def lines(self, name: str, labels: str = "") -> list[str]:
+        """labels: written already, ending in a comma."""
+        total, lines = 0, []
+        for bound, count in zip((*self._bounds, "+Inf"), self._counts, strict=True):
+            total += count
+            lines.append(f'{name}_bucket{{{labels}le="{bound}"}} {total}')
+        shown = f"{{{labels.rstrip(',')}}}" if labels else ""
+        return [*lines, f"{name}_sum{shown} {self._sum:.9g}", f"{name}_count{shown} {total}"]
 
 
 class Metrics:
@@ -36,6 +61,8 @@ class Metrics:
         self._tokens: Counter[str] = Counter()
         self._tools: Counter[tuple[str, str]] = Counter()
         self._spent = 0
+        self._call_seconds, self._invocation_usd = _Histogram(_SECONDS), _Histogram(_USD)
+        self._tool_seconds: defaultdict[str, _Histogram] = defaultdict(lambda: _Histogram(_SECONDS))
         self._instruments = _instruments()
 
     def call(self, provider: str, tokens: Tokens | None, cost: int, conversation_cost: int, seconds: float) -> None:
@@ -44,6 +71,7 @@ class Metrics:
         outcome = names.OK if tokens else names.ERROR
         with self._lock:
             self._calls[outcome] += 1
+            self._call_seconds.add(seconds)
             self._spent += cost
             if tokens:
                 self._tokens.update({"input": tokens.input, "output": tokens.output})
@@ -61,9 +89,16 @@ class Metrics:
         say how long. Its word is all there is, so nothing is decided by it."""
         with self._lock:
             self._tools[tool, outcome] += 1
+            if seconds is not None:
+                self._tool_seconds[tool].add(seconds)
         if self._instruments and seconds is not None:
             failed = {} if outcome == names.OK else {names.ERROR_TYPE: names.OTHER}
             self._instruments[names.TOOL_DURATION.name].record(seconds, {names.TOOL: tool} | failed)
+
+    def closed(self, cost: int) -> None:
+        """An invocation has ended. cost: of it alone, in nano-dollars."""
+        with self._lock:
+            self._invocation_usd.add(cost / NANO)
 
     def refused(self, code: str) -> None:
         """A request was refused."""
@@ -86,11 +121,18 @@ class Metrics:
                 ),
                 "# TYPE ringfence_gateway_cost_usd_total counter",
                 f"ringfence_gateway_cost_usd_total {self._spent / NANO:.9f}",
+                "# TYPE ringfence_gateway_call_seconds histogram",
+                *self._call_seconds.lines("ringfence_gateway_call_seconds"),
+                "# TYPE ringfence_invocation_cost_usd histogram",
+                *self._invocation_usd.lines("ringfence_invocation_cost_usd"),
+                "# TYPE ringfence_gateway_tool_seconds histogram",
             ]
+            for tool, seconds in sorted(self._tool_seconds.items()):
+                lines += seconds.lines("ringfence_gateway_tool_seconds", f'tool="{_escaped(tool)}",')
         for name, field in (("spent", "spent_usd"), ("reserved", "reserved_usd"), ("cap", "cap_usd")):
             lines.append(f"# TYPE ringfence_conversation_{name}_usd gauge")
             lines += [
-                f'ringfence_conversation_{name}_usd{{conversation="{_escaped(entry.id)}"}} {getattr(entry, field)}'
+                f'ringfence_conversation_{name}_usd{{conversation="{_shown(entry.id)}"}} {getattr(entry, field)}'
                 for entry in conversations
             ]
         return "\n".join(lines) + "\n"
@@ -98,6 +140,13 @@ class Metrics:
 
 def _family(name: str, kind: str, label: str, counts: Counter[str]) -> list[str]:
     return [f"# TYPE {name} {kind}", *(f'{name}{{{label}="{value}"}} {n}' for value, n in sorted(counts.items()))]
+
+
+def _shown(conversation: str) -> str:
+    """A conversation as a label: whoever named it may have put a person's name into it."""
+    if ID_PATTERN.fullmatch(conversation):
+        return conversation
+    return f"sha256:{hashlib.sha256(conversation.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
 
 
 def _escaped(value: str) -> str:
@@ -112,13 +161,3 @@ def _instruments() -> dict[str, Any]:
     histograms = (names.CONVERSATION_COST, names.MODEL_DURATION, names.TOKEN_USAGE, names.TOOL_DURATION)
     made = {metric.name: meter.create_histogram(metric.name, metric.unit) for metric in histograms}
     return made | {names.DECISIONS.name: meter.create_counter(names.DECISIONS.name, names.DECISIONS.unit)}
-
-
-def metrics_application(gateway: Any) -> Starlette:
-    """An ASGI application with `GET /metrics` alone, for the control side's own listener. gateway: a `Gateway`."""
-
-    def metrics(_request: Request) -> PlainTextResponse:
-        text = gateway.metrics.text(gateway.conversations(_SHOWN))
-        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
-
-    return Starlette(routes=[Route("/metrics", metrics)])

@@ -164,6 +164,7 @@ async def _serve(
             listen.client_ca is not None,
             _rates(given),
             given["model"] or control.default_model,
+            control.gateway.metrics_text,
         )
         made = server(application(parts), desk, listen, given["drain_seconds"])
         scheme = "https" if listen.certificate else "http"

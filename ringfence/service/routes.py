@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -63,7 +63,8 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the service is made of. oidc: None when only client certificates count; certificates: whether they do."""
+    """What the service is made of. oidc: None when only client certificates count; certificates: whether they do;
+    more_metrics: what else `/metrics` shows; may block."""
 
     catalog: Catalog
     desk: Desk
@@ -76,6 +77,7 @@ class Parts:
     certificates: bool
     rates: Rates
     default_model: str = ""
+    more_metrics: Callable[[], str] = str
 
 
 class Gate:
@@ -314,4 +316,5 @@ async def readyz(parts: PartsOf, response: fastapi.Response) -> Health:
 async def metrics(parts: PartsOf) -> PlainTextResponse:
     """Counters in Prometheus's text format."""
     text = parts.metrics.text(parts.desk.active, parts.desk.waiting, parts.desk.draining)
+    text += await asyncio.to_thread(parts.more_metrics)
     return PlainTextResponse(text, media_type=CONTENT_TYPE)

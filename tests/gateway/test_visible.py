@@ -1,4 +1,4 @@
-"""What the control side sees: metrics on their own listener, and `ringfence status`."""
+"""What the control side sees: metrics, calls that ended, and `ringfence status`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from click.testing import CliRunner
 from opentelemetry.sdk.metrics import MeterProvider
@@ -16,27 +15,50 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from ringfence import telemetry_names as names
 from ringfence.gateway import metrics
 from ringfence.gateway.ledger import LEDGER_FILE, Ledger
-from ringfence.gateway.metrics import Metrics, metrics_application
+from ringfence.gateway.metrics import Metrics
 from ringfence.gateway.prices import Tokens
-from ringfence.gateway.serving import listening
 from ringfence.local import commands
 from tests.gateway.conftest import chat
 
 
 @pytest.mark.anyio
-async def test_live_cost_is_measured_on_a_listener_of_its_own(start: Any) -> None:
-    async with start() as lab, listening(metrics_application(lab.gateway), "127.0.0.1") as (host, port):
+async def test_live_cost_is_measured_and_no_sandbox_reads_it(start: Any) -> None:
+    async with start() as lab:
         invocation, client = await lab.sandbox()
         await client.post("/v1/chat/completions", json=chat())
         await client.post("/v1/chat/completions", json=chat(model="gpt-4.1"))
-        async with httpx.AsyncClient() as operator:
-            response = await operator.get(f"http://{host}:{port}/metrics")
-        lines = response.text.splitlines()
+        lines = lab.gateway.metrics_text().splitlines()
         assert f'ringfence_conversation_spent_usd{{conversation="{invocation.id}"}} 0.0035' in lines
         assert 'ringfence_gateway_calls_total{outcome="ok"} 1' in lines
         assert 'ringfence_gateway_refusals_total{code="model_unknown"} 1' in lines
         assert 'ringfence_gateway_tokens_total{type="output"} 100' in lines
+        assert 'ringfence_gateway_call_seconds_count 1' in lines
         assert (await client.get("/metrics")).status_code == 404
+        lab.gateway.close(invocation.id)
+        assert 'ringfence_invocation_cost_usd_bucket{le="0.01"} 1' in lab.gateway.metrics_text().splitlines()
+
+
+@pytest.mark.anyio
+async def test_a_thousand_conversations_are_a_bounded_number_of_series_and_no_name_of_theirs_is_shown(start: Any) -> None:
+    async with start() as lab:
+        for number in range(300):
+            lab.gateway.open(lab.invocation(conversation=f"ana.smith-{number}"))
+        text = lab.gateway.metrics_text()
+    assert text.count("ringfence_conversation_spent_usd{") == metrics.SHOWN
+    assert 'conversation="sha256:' in text
+    assert "smith" not in text
+
+
+def test_durations_of_tools_are_counted_by_their_bounds() -> None:
+    measured = Metrics()
+    for seconds in (0.05, 0.06, 400.0, None):
+        measured.tool_called("web-fetch", "ok", seconds)
+    lines = measured.text([]).splitlines()
+    assert 'ringfence_gateway_tool_seconds_bucket{tool="web-fetch",le="0.05"} 1' in lines
+    assert 'ringfence_gateway_tool_seconds_bucket{tool="web-fetch",le="0.1"} 2' in lines
+    assert 'ringfence_gateway_tool_seconds_bucket{tool="web-fetch",le="300"} 2' in lines
+    assert 'ringfence_gateway_tool_seconds_bucket{tool="web-fetch",le="+Inf"} 3' in lines
+    assert 'ringfence_gateway_tool_seconds_count{tool="web-fetch"} 3' in lines
 
 
 @pytest.mark.anyio

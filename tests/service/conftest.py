@@ -159,7 +159,7 @@ def _running(folder: Path, provider: Provider, **options: Any) -> Iterator[Servi
     oidc = None if options.pop("only_certificates", False) else Oidc(ISSUER, AUDIENCE, FileKeys(provider.jwks))
     parts = Parts(
         load(CATALOG), desk, store, trail, Refusals(trail), metrics, Redactor(), oidc, listen.client_ca is not None,
-        Rates(Rate(*rate), Rate(*rate), Rate(30, 30)), "scripted",
+        Rates(Rate(*rate), Rate(*rate), Rate(30, 30)), "scripted", options.pop("more_metrics", str),
     )  # fmt: skip
     guard = {key: options.pop(key) for key in ("max_body_bytes", "body_s") if key in options}
     made = server(application(parts, **guard), desk, listen, options.pop("drain_s", 5.0))

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
+
+from ringfence.gateway import Gateway
+from ringfence.gateway.errors import ApiError as GatewayError
+from ringfence.gateway.scripted import Script, Scripted, Step
+from ringfence.invocation import Invocation, new_id
 
 PROBLEM = "application/problem+json"
 
@@ -207,3 +213,22 @@ def test_the_description_demands_an_identity_for_every_call_but_the_probes(servi
         for method in said["paths"][path]:
             answer = service.client.request(method, path.replace("{id}", "0" * 20))
             assert answer.status_code == 401, (method, path)
+
+
+def test_metrics_show_what_conversations_cost_and_how_tools_fare(start_service, tmp_path):
+    gateway = Gateway(tmp_path / "ledger.sqlite", [Scripted(Script(steps=[Step(say="hi")]))])
+    now = datetime.now(UTC)
+    invocation = Invocation(new_id(), "ana", "p", ("web-fetch",), now, now + timedelta(seconds=60), model="scripted")
+    gateway.open(invocation)
+    gateway.metrics.tool_called("web-fetch", "ok", 0.2)
+    gateway.refused(None, GatewayError("unauthorized", "no token"))
+    with start_service(more_metrics=gateway.metrics_text) as running:
+        lines = running.client.get("/metrics").text.splitlines()
+    gateway.stop()
+    assert f'ringfence_conversation_spent_usd{{conversation="{invocation.id}"}} 0' in lines
+    assert 'ringfence_gateway_tool_calls_total{tool="web-fetch",outcome="ok"} 1' in lines
+    assert 'ringfence_gateway_tool_seconds_count{tool="web-fetch"} 1' in lines
+    assert 'ringfence_gateway_refusals_total{code="unauthorized"} 1' in lines
+    assert "ringfence_invocations_active 0" in lines
+    families = [line for line in lines if line.startswith("# TYPE")]
+    assert len(families) == len(set(families))
