@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ringfence.local.providers.base import UNKNOWN
 from tests.local.aws_provider.documents import role, subnet
 from tests.local.aws_provider.life_cycle import Case, Made, World, live
 
@@ -157,6 +158,25 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_computing_resource_lives_drifts_and_dies(world: World, case: Case) -> None:
     live(world, case)
+
+
+@pytest.mark.parametrize(
+    ("change", "unknown"),
+    [
+        ({"instanceType": "t4g.micro"}, {"latestVersion"}),
+        ({"instanceType": "t4g.micro", "updateDefaultVersion": True}, {"latestVersion", "defaultVersion"}),
+        ({"tags": {"a": "b"}}, {"latestVersion"}),
+        ({"updateDefaultVersion": True}, {"defaultVersion"}),
+    ],
+    ids=lambda value: "+".join(sorted(value)),
+)
+def test_a_preview_of_a_changed_template_leaves_its_next_version_open(world: World, change: dict, unknown: set) -> None:
+    """As the official provider says it: otherwise a preview would keep quiet about what the new version replaces."""
+    made = template(world)
+    news = made.inputs | change
+    arguments = (made.type, made.urn, made.id, made.inputs, made.outputs, news)
+    outputs = world.backend.update(*arguments, True)
+    assert {name for name in ("latestVersion", "defaultVersion") if outputs[name] is UNKNOWN} == unknown
 
 
 def test_a_protected_instance_is_not_terminated(world: World) -> None:

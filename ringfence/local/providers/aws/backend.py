@@ -16,6 +16,7 @@ from ringfence.local.providers.aws.ec2_routing import look_up_route_table
 from ringfence.local.providers.aws.resource import Resource, Values, is_gone
 from ringfence.local.providers.aws.schema import completed, differences, known_part, same, with_defaults
 from ringfence.local.providers.base import (
+    UNKNOWN,
     CheckFailure,
     DiffResult,
     NotFound,
@@ -191,7 +192,7 @@ class AwsBackend:
         if resource.tagging:
             state["tagsAll"] = news.get("tags", {})
         if preview:
-            return state
+            return state | dict.fromkeys(resource.renewed(news, changed), UNKNOWN)
         desired = with_defaults(resource.props, news)
         with _spoken(resource):
             try:

@@ -141,6 +141,12 @@ class LaunchTemplate(Ec2Resource):
         filters = [{"Name": "resource-id", "Values": [id_]}]
         return TAGGING.decode(cloud.call("ec2", "describe_tags", Filters=filters)["Tags"])
 
+    def renewed(self, inputs: Values, changed: frozenset[str]) -> frozenset[str]:
+        """As the official provider says it: whoever uses the version then shows in the same preview."""
+        version = changed - {"name", "description", "defaultVersion", "updateDefaultVersion"}
+        default = changed - {"name", "description"} and inputs.get("updateDefaultVersion")
+        return frozenset({"latestVersion"} if version else ()) | ({"defaultVersion"} if default else frozenset())
+
     def update(self, cloud: Cloud, id_: str, old: Values, new: Values, changed: frozenset[str]) -> Values:
         outputs: Values = {}
         if changed & {*_TEMPLATE, "description"}:

@@ -257,6 +257,10 @@ class Resource:
             cloud.call(self.service, self.update_operation, **parameters)
         return None
 
+    def renewed(self, inputs: Values, changed: frozenset[str]) -> frozenset[str]:
+        """Outputs that are not known before an update that changes the properties named in `changed`, tags among them."""
+        return frozenset()
+
     def update_props(self, changed: frozenset[str]) -> Props:
         """What the generic update sends: every property that can be changed in place."""
         return {name: prop for name, prop in self.props.items() if not prop.replace}
