@@ -65,6 +65,17 @@ def test_boto3_sees_the_cluster_private_and_its_access_entries(standing: Standin
     assert "arn:aws:iam::123456789012:role/operators" in eks.list_access_entries(clusterName=name)["accessEntries"]
 
 
+def test_kubernetes_objects_are_made_after_the_administrators_access_and_deleted_before_it(standing: Standing):
+    """The engine deletes a resource before its provider, and that before what it depends on."""
+    resources = standing.engine().resources()
+    (provider,) = (found for found in resources if found["type"] == "pulumi:providers:kubernetes")
+    objects = [found for found in resources if found["type"].startswith("kubernetes:")]
+    access = {found["urn"] for found in resources if found["type"].startswith("aws:eks/access")}
+    assert len(access) == 2
+    assert access <= set(provider["dependencies"])
+    assert {found["provider"].rpartition("::")[0] for found in objects} == {provider["urn"]}
+
+
 def kubectl(standing: Standing, *arguments: str) -> Any:
     tools = standing.embedded.engine().tools
     command = [tools.path("kubectl"), "--kubeconfig", standing.home.kubeconfig, *arguments, "-o", "json"]
