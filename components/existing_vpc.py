@@ -58,7 +58,8 @@ def way_out(route: Mapping[str, str]) -> str:
 def table_problems(
     key: str, vpc_id: str, subnet_id: str, table: Mapping[str, Any], routes: Iterable[Mapping[str, str]]
 ) -> list[Problem]:
-    """What is wrong with a sandbox subnet's route table. table: its id, its VPC's and the subnets that it is tied to."""
+    """What is wrong with a subnet's route table. table: its id, its VPC's and the subnets that it is tied to; routes: those
+    that must lead nowhere outside."""
     found = []
     name = table["route_table_id"]
     if table["vpc_id"] != vpc_id:
@@ -76,9 +77,21 @@ def checked_sandbox_subnets(existing: ExistingVpc, parent: pulumi.Resource) -> d
     The outputs fail with InputError naming every route, table and subnet that isn't as it must be. Routes that a virtual
     private gateway propagates are not seen: the official provider's lookup leaves them out.
     """
+    return _checked(existing, "sandbox", existing.sandbox_subnet_ids, existing.sandbox_route_table_ids, parent)
+
+
+def checked_public_subnets(existing: ExistingVpc, parent: pulumi.Resource) -> dict[str, pulumi.Output[str]]:
+    """Zone → public subnet, known only once each has the table that was named for it: proxies in another one's subnet would
+    pass by the gateway endpoints, whose policies hold S3 and DynamoDB to this account. The outputs fail with InputError."""
+    return _checked(existing, "public", existing.public_subnet_ids, existing.public_route_table_ids, parent)
+
+
+def _checked(
+    existing: ExistingVpc, tier: str, subnets: Mapping[str, str], names: Mapping[str, str], parent: pulumi.Resource
+) -> dict[str, pulumi.Output[str]]:
     tables = {
         zone: aws.ec2.get_route_table_output(route_table_id=table, opts=pulumi.InvokeOutputOptions(parent=parent))
-        for zone, table in existing.sandbox_route_table_ids.items()
+        for zone, table in names.items()
     }
 
     def refuse(found: Mapping[str, aws.ec2.GetRouteTableResult]) -> None:
@@ -89,14 +102,16 @@ def checked_sandbox_subnets(existing: ExistingVpc, parent: pulumi.Resource) -> d
                 "vpc_id": table.vpc_id,
                 "subnet_ids": [association.subnet_id for association in table.associations],
             }
-            routes = [{field: getattr(route, field) or "" for field in _FIELDS} for route in table.routes]
-            key = f"existing.sandbox_route_table_ids.{zone}"
-            problems += table_problems(key, existing.vpc_id, existing.sandbox_subnet_ids[zone], facts, routes)
+            # Proxies do go out.
+            shut = table.routes if tier == "sandbox" else ()
+            routes = [{field: getattr(route, field) or "" for field in _FIELDS} for route in shut]
+            key = f"existing.{tier}_route_table_ids.{zone}"
+            problems += table_problems(key, existing.vpc_id, subnets[zone], facts, routes)
         if problems:
             raise InputError(problems)
 
     checked = pulumi.Output.all(**tables).apply(refuse)
     return {
         zone: pulumi.Output.all(checked, subnet).apply(lambda both: both[1])
-        for zone, subnet in sorted(existing.sandbox_subnet_ids.items())
+        for zone, subnet in sorted(subnets.items())
     }

@@ -11,7 +11,7 @@ import pulumi_aws as aws
 
 from components.dns_firewall import DnsFirewall, DnsFirewallArgs, environment_domains
 from components.endpoints import Endpoints, EndpointsArgs
-from components.existing_vpc import ExistingVpc, checked_sandbox_subnets
+from components.existing_vpc import ExistingVpc, checked_public_subnets, checked_sandbox_subnets
 from components.network_controls import closed_default_security_group, flow_log, sandbox_acl
 from components.network_firewall import NetworkFirewall, NetworkFirewallArgs
 from components.network_plan import ZonePlan, plan
@@ -79,7 +79,8 @@ class Network(pulumi.ComponentResource):
     with **no default route**; S3 gateway endpoint, interface endpoints, flow logs, closed default security group, NACL of
     the sandbox subnets, DNS Firewall; on request NAT gateways and Network Firewall. With `existing`, only the controls:
     endpoints, flow logs, DNS Firewall and on request the NACL; its sandbox subnets' route tables are looked up and a way out
-    is refused; its default security group is left alone, since others may use it.
+    is refused, and so are public subnets with another table than the one that was named; its default security group is
+    left alone, since others may use it.
     Protects against: a sandbox with a way to the internet other than the proxy; data carried out by DNS or to somebody
     else's bucket; instances that get a public address or an open security group by default; traffic nobody recorded.
     Trust zone: infrastructure under the control side; holds whatever runs in a sandbox.
@@ -131,10 +132,11 @@ class Network(pulumi.ComponentResource):
         self.vpc_id: pulumi.Output[str] = pulumi.Output.from_input(existing.vpc_id)
         self.vpc_cidr: str = existing.vpc_cidr
         self.internet: tuple[pulumi.Resource, ...] = ()
-        for key in ("public_subnet_ids", "system_subnet_ids", "system_route_table_ids", "sandbox_route_table_ids"):
+        for key in ("system_subnet_ids", "system_route_table_ids", "sandbox_route_table_ids"):
             ids = getattr(existing, key)
             setattr(self, key, {zone: pulumi.Output.from_input(ids[zone]) for zone in sorted(ids)})
         self.sandbox_subnet_ids = checked_sandbox_subnets(existing, self)
+        self.public_subnet_ids = checked_public_subnets(existing, self)
         if existing.sandbox_acl:
             sandbox_acl(self._name, self._args.names, self.vpc_id, self.vpc_cidr, self.sandbox_subnet_ids, self)
         # The subnets' own ranges are not known here, and nothing is looked up; the VPC's holds them all.

@@ -45,16 +45,19 @@ ROUTE = dict.fromkeys(
 
 
 def _looked_up(*routes, **changes):
-    """The sandbox subnets' tables as AWS would show them: with these routes, tied to the zone's sandbox subnet."""
+    """The subnets' tables as AWS would show them: with these routes, tied to the zone's sandbox subnet or, the public one,
+    to every public subnet."""
 
     def call(token, arguments):
         assert token == "aws:ec2/getRouteTable:getRouteTable"
         table = arguments["routeTableId"]
-        zone = table[-1]
-        tie = {"subnetId": f"subnet-sandbox{zone}", "routeTableId": table, "main": False, "gatewayId": "",
-               "routeTableAssociationId": f"rtbassoc-{zone}"}  # fmt: skip
+        public = [f"subnet-public{zone[-1]}" for zone in ZONES]
+        ties = [
+            {"subnetId": subnet, "routeTableId": table, "main": False, "gatewayId": "", "routeTableAssociationId": "rtbassoc-1"}
+            for subnet in (public if table == "rtb-public" else [f"subnet-sandbox{table[-1]}"])
+        ]
         return {"id": table, "routeTableId": table, "vpcId": EXISTING.vpc_id, "routes": [ROUTE | r for r in routes],
-                "associations": [tie], "arn": "", "gatewayId": "", "ownerId": "", "region": "us-east-1", "subnetId": "",
+                "associations": ties, "arn": "", "gatewayId": "", "ownerId": "", "region": "us-east-1", "subnetId": "",
                 "tags": {}} | changes  # fmt: skip
 
     return call
@@ -327,6 +330,18 @@ def test_a_table_that_is_not_the_sandbox_subnets_own_is_refused(record):
     assert [problem.message for problem in caught.value.problems][:2] == [
         "rtb-sandboxa is of vpc-other", "rtb-sandboxa is not the table of subnet-sandboxa"
     ]  # fmt: skip
+
+
+def test_proxies_are_put_into_no_subnet_that_passes_by_the_gateway_endpoints(record, preview):
+    """Else S3's and DynamoDB's hosts, which tools may reach, would be every account's."""
+    other = dataclasses.replace(EXISTING, public_route_table_ids={"us-east-1a": "rtb-public", "us-east-1b": "rtb-b"})
+    with pytest.raises(InputError) as caught:
+        record(lambda: _network(existing=other)().public_subnet_ids, preview=preview, called=_looked_up())
+    (problem,) = caught.value.problems
+    assert problem.key == "existing.public_route_table_ids.us-east-1b"
+    assert problem.message == "rtb-b is not the table of subnet-publicb"
+    kept = record(lambda: _network(existing=EXISTING)().public_subnet_ids, preview=preview, called=_looked_up()).outputs
+    assert kept == {"us-east-1a": "subnet-publica", "us-east-1b": "subnet-publicb"}
 
 
 def test_an_existing_vpcs_sandbox_subnets_get_the_acl_only_when_asked(record):
