@@ -11,7 +11,15 @@ import pulumi
 import pulumi_aws as aws
 
 from components.egress_access import instance_permissions, instance_trust
-from components.egress_user_data import BOOTSTRAP_KEY, LISTENERS_KEY, ProxySpec, encoded, user_data
+from components.egress_user_data import (
+    BOOTSTRAP_KEY,
+    LISTENERS_KEY,
+    LISTENING_METRIC,
+    ProxySpec,
+    encoded,
+    health_namespace,
+    user_data,
+)
 from ringfence.artifacts import ARTIFACTS
 from ringfence.catalog.model import EGRESS_PORT_FIRST, EGRESS_PORT_LAST
 from ringfence.egress import envoy
@@ -288,7 +296,7 @@ class Egress(pulumi.ComponentResource):
         )
 
     def _alarms(self, zone: str, instance: aws.ec2.Instance) -> aws.cloudwatch.MetricAlarm:
-        """Recovers a failed host and restarts a hung system; returns the alarm on either, for health checks."""
+        """Recovers a failed host and restarts a hung system; returns the alarm on a proxy that takes no connections."""
         names = self._args.names
 
         def alarm(key: str, metric: str, periods: int, actions: list[str]) -> aws.cloudwatch.MetricAlarm:
@@ -315,7 +323,23 @@ class Egress(pulumi.ComponentResource):
         action = f"arn:{names.partition}:automate:{names.region}:ec2"
         alarm("recover", "StatusCheckFailed_System", 2, [f"{action}:recover"])
         alarm("restart", "StatusCheckFailed_Instance", 3, [f"{action}:reboot"])
-        return alarm("down", "StatusCheckFailed", 2, [])
+        return aws.cloudwatch.MetricAlarm(
+            f"{self._name}-{zone}-down",
+            name=names.name(f"egress-{zone}-down"),
+            alarm_description=f"Egress proxy of {zone}: takes no connections, or is silent",
+            namespace=health_namespace(names),
+            metric_name=LISTENING_METRIC,
+            dimensions={"InstanceId": instance.id},
+            # Said about every minute and a half: once in three minutes is alive.
+            statistic="Maximum",
+            period=180,
+            evaluation_periods=1,
+            threshold=1,
+            comparison_operator="LessThanThreshold",
+            treat_missing_data="breaching",
+            tags=names.tags(f"egress-{zone}-down"),
+            opts=self._child,
+        )
 
     def _nat_routes(self, interfaces: Mapping[str, aws.ec2.NetworkInterface]) -> None:
         home = self._args.zones[0]
@@ -349,7 +373,8 @@ class Egress(pulumi.ComponentResource):
                 type="CLOUDWATCH_METRIC",
                 cloudwatch_alarm_name=alarms[home].name,
                 cloudwatch_alarm_region=names.region,
-                insufficient_data_health_status="LastKnownStatus",
+                # With no proxy healthy, Route 53 answers with all of them.
+                insufficient_data_health_status="Unhealthy",
                 tags=names.tags(f"egress-{home}"),
                 opts=self._child,
             )

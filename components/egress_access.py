@@ -1,8 +1,8 @@
-"""What an egress proxy's instance may do in AWS: fetch its own files, write its own log, nothing else."""
+"""What an egress proxy's instance may do in AWS: fetch its own files, write its own log, say how it is, nothing else."""
 
 from __future__ import annotations
 
-from components.egress_user_data import LOG_STREAM
+from components.egress_user_data import LOG_STREAM, health_namespace
 from components.iam_documents import document, statement
 from ringfence.artifacts import ARTIFACTS
 from ringfence.names import Names
@@ -14,7 +14,9 @@ def instance_trust() -> str:
 
 
 def instance_permissions(names: Names) -> str:
-    """Read Envoy and the configuration in the artifact bucket; put decisions into the proxy's log group."""
+    """Read Envoy and the configuration in the artifact bucket; put decisions into the proxy's log group, and its health into
+    a namespace of its own: PutMetricData knows no resources
+    (docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html)."""
     bucket = names.bucket_arn(ARTIFACTS)
     group = names.arn("logs", f"log-group:{names.log_group(LOG_STREAM)}")
     return document(
@@ -22,5 +24,9 @@ def instance_permissions(names: Names) -> str:
         statement(
             "Allow", ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"], [group, f"{group}:*"],
             sid="WriteDecisions",
+        ),
+        statement(
+            "Allow", "cloudwatch:PutMetricData", "*",
+            {"StringEquals": {"cloudwatch:namespace": health_namespace(names)}}, sid="SayHowItIs",
         ),
     )  # fmt: skip

@@ -28,7 +28,15 @@ LOG_STREAM = "proxy"
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 _DECISIONS = "/var/log/ringfence-egress/decisions.log"
 _SYNC = "/usr/local/sbin/ringfence-egress-sync"
+_HEALTH = "/usr/local/sbin/ringfence-egress-health"
+# 1 while the proxy takes connections, 0 while it doesn't, by instance id; silence means that it doesn't.
+LISTENING_METRIC = "Listening"
 _DIGEST = re.compile(r"^[0-9a-f]{128}$")
+
+
+def health_namespace(names: Names) -> str:
+    """CloudWatch namespace of the proxies' own metric, apart from the one that counts refusals: an instance may write it."""
+    return names.name("egress-health")
 
 
 @dataclass(frozen=True)
@@ -167,6 +175,20 @@ logrotate "$root/etc/logrotate.d/ringfence-egress" || true
 """
 
 
+def health_script(spec: ProxySpec, root: str = "", port: int = NODE_PORT) -> str:
+    """Says whether the proxy takes connections. root and port: as a test needs them."""
+    return f"""#!/bin/bash
+# After every sync, also after one that failed: an old configuration is no reason to call the proxy down.
+set -euo pipefail
+root={quote(root)}
+listening=0
+if timeout 5 bash -c ': </dev/tcp/127.0.0.1/{port}' 2>/dev/null; then listening=1; fi
+aws cloudwatch put-metric-data --region {spec.names.region} --namespace {health_namespace(spec.names)} \\
+  --metric-name {LISTENING_METRIC} --value "$listening" \\
+  --dimensions "InstanceId=$(cat "$root/var/lib/cloud/data/instance-id")"
+"""
+
+
 def envoy_unit() -> str:
     """The proxy's service: own user, no privilege, nothing to write but its log."""
     return f"""[Unit]
@@ -213,6 +235,7 @@ After=network-online.target
 [Service]
 Type=oneshot
 ExecStart={_SYNC}
+ExecStopPost={_HEALTH}
 """
 _SYNC_TIMER = """[Unit]
 Description=Keep the egress proxy's configuration current
@@ -274,6 +297,7 @@ install -d -o envoy -g cwagent -m 0750 "$(dirname {_DECISIONS})"
 {_write("/etc/logrotate.d/ringfence-egress", _LOGROTATE)}
 {_write("/etc/ringfence-egress-logs.json", log_agent(spec))}
 {_write(_SYNC, sync_script(spec), "0755")}
+{_write(_HEALTH, health_script(spec), "0755")}
 {_write(f"{units}/ringfence-egress.service", envoy_unit())}
 {_write(f"{units}/ringfence-egress-sync.service", _SYNC_SERVICE)}
 {_write(f"{units}/ringfence-egress-sync.timer", _SYNC_TIMER)}

@@ -132,6 +132,20 @@ def test_without_a_reserved_address_the_proxy_has_a_name(record):
     assert "privateIps" not in recording.one("aws:ec2/networkInterface:NetworkInterface").inputs
 
 
+@pytest.mark.parametrize("replicas", ["single", "per-zone"])
+def test_a_proxy_that_takes_no_connections_or_is_silent_is_down(record, preview, replicas):
+    """Also on a healthy host: what the health checks go by is the proxy's own word, and silence counts as no."""
+    recording = record(_egress(replicas=replicas), preview=preview)
+    down = [r for r in recording.of_type("aws:cloudwatch/metricAlarm:MetricAlarm") if r.name.endswith("-down")]
+    assert len(down) == len(recording.of_type("aws:ec2/instance:Instance"))
+    for alarm in down:
+        assert (alarm["namespace"], alarm["metricName"]) == ("ringfence-test-egress-health", "Listening")
+        assert (alarm["comparisonOperator"], alarm["threshold"]) == ("LessThanThreshold", 1)
+        assert alarm["treatMissingData"] == "breaching"
+    checks = recording.of_type("aws:route53/healthCheck:HealthCheck")
+    assert {r["insufficientDataHealthStatus"] for r in checks} <= {"Unhealthy"}
+
+
 def test_a_failed_host_is_recovered_and_a_hung_system_restarted(record):
     alarms = {r["metricName"]: r for r in record(_egress()).of_type("aws:cloudwatch/metricAlarm:MetricAlarm")}
     assert alarms["StatusCheckFailed_System"]["alarmActions"] == ["arn:aws:automate:us-east-1:ec2:recover"]
@@ -145,9 +159,11 @@ def test_the_instance_may_fetch_its_files_and_write_its_log_only(record, golden)
     assert recording.one("aws:iam/role:Role")["assumeRolePolicy"] == instance_trust()
     statements = json.loads(instance_permissions(NAMES))["Statement"]
     assert {action for s in statements for action in s["Action"]} == {
-        "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents", "s3:GetObject"
+        "cloudwatch:PutMetricData", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents", "s3:GetObject"
     }  # fmt: skip
-    assert "*" not in [resource for s in statements for resource in s["Resource"]]
+    (any_resource,) = [s for s in statements if "*" in s["Resource"]]
+    assert any_resource["Action"] == ["cloudwatch:PutMetricData"]
+    assert any_resource["Condition"] == {"StringEquals": {"cloudwatch:namespace": ["ringfence-test-egress-health"]}}
     golden("egress/instance-permissions.json", json.dumps(json.loads(instance_permissions(NAMES)), indent=2) + "\n")
 
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import zipfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from components.egress_user_data import (
     ProxySpec,
     encoded,
     envoy_unit,
+    health_script,
     log_agent,
     packet_filter,
     sync_script,
@@ -88,7 +90,7 @@ class _Machine:
     def __init__(self, folder: Path):
         self.root, self.s3 = folder / "root", folder / "s3"
         self.calls = folder / "systemctl.log"
-        bin_folder = folder / "bin"
+        self.bin = bin_folder = folder / "bin"
         for path in (self.root, self.s3, bin_folder):
             path.mkdir()
         self._command(bin_folder / "aws", f'shift 2; while [ "${{1#s3://}}" = "$1" ]; do shift; done\ncp "{self.s3}/${{1#s3://{BUCKET}/}}" "$2"')
@@ -116,6 +118,18 @@ class _Machine:
         script = sync_script(ProxySpec(NAMES, sha512=digest or self.digest), str(self.root))
         environment = {"PATH": self._path, "HOME": "/"}
         return subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+
+    def health(self, port: int) -> subprocess.CompletedProcess:
+        """Runs the health script with an AWS CLI that writes down what it is called with."""
+        self._command(self.bin / "aws", f'echo "$@" >>{self.calls}')
+        self.put_file("var/lib/cloud/data/instance-id", "i-0123456789abcdef0\n")
+        script = health_script(ProxySpec(NAMES), str(self.root), port)
+        environment = {"PATH": self._path, "HOME": "/"}
+        return subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+
+    def put_file(self, path: str, content: str) -> None:
+        self.file(path).parent.mkdir(parents=True, exist_ok=True)
+        self.file(path).write_text(content)
 
     def file(self, path: str) -> Path:
         return self.root / path
@@ -177,3 +191,23 @@ def test_a_configuration_that_is_not_valid_leaves_the_old_one(machine, key, cont
     assert machine.file("etc/ringfence-egress/bootstrap.json").read_text() == "{}"
     assert machine.file("etc/ringfence-egress/listeners/lds.json").read_text() == '{"resources": []}'
     assert len(machine.units()) == 1
+
+
+def test_whether_the_proxy_listens_is_told_by_instance_in_the_namespace_that_it_may_write(machine):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        done = machine.health(port)
+        assert done.returncode == 0, done.stderr
+    assert machine.health(port).returncode == 0
+    said = (
+        "cloudwatch put-metric-data --region us-east-1 --namespace ringfence-test-egress-health --metric-name Listening"
+        " --value {} --dimensions InstanceId=i-0123456789abcdef0"
+    )
+    assert machine.units() == [said.format(1), said.format(0)]
+
+
+def test_health_is_told_after_every_sync_also_after_one_that_failed():
+    """systemd runs ExecStopPost whatever became of ExecStart (systemd.service, ExecStopPost=)."""
+    sync = user_data(NAT).split("ringfence-egress-sync.service <<")[1].split("END_OF_FILE")[1]
+    assert "Type=oneshot" in sync and "ExecStopPost=/usr/local/sbin/ringfence-egress-health" in sync
+    assert "ExecStart=/usr/local/sbin/ringfence-egress-sync" in sync

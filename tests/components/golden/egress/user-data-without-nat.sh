@@ -118,6 +118,17 @@ fi
 systemctl "$restart" ringfence-egress.service
 logrotate "$root/etc/logrotate.d/ringfence-egress" || true
 END_OF_FILE
+install -D -m 0755 /dev/stdin /usr/local/sbin/ringfence-egress-health <<'END_OF_FILE'
+#!/bin/bash
+# After every sync, also after one that failed: an old configuration is no reason to call the proxy down.
+set -euo pipefail
+root=''
+listening=0
+if timeout 5 bash -c ': </dev/tcp/127.0.0.1/14999' 2>/dev/null; then listening=1; fi
+aws cloudwatch put-metric-data --region us-east-1 --namespace ringfence-test-egress-health \
+  --metric-name Listening --value "$listening" \
+  --dimensions "InstanceId=$(cat "$root/var/lib/cloud/data/instance-id")"
+END_OF_FILE
 install -D -m 0644 /dev/stdin /etc/systemd/system/ringfence-egress.service <<'END_OF_FILE'
 [Unit]
 Description=Ringfence egress proxy
@@ -162,6 +173,7 @@ After=network-online.target
 [Service]
 Type=oneshot
 ExecStart=/usr/local/sbin/ringfence-egress-sync
+ExecStopPost=/usr/local/sbin/ringfence-egress-health
 END_OF_FILE
 install -D -m 0644 /dev/stdin /etc/systemd/system/ringfence-egress-sync.timer <<'END_OF_FILE'
 [Unit]
