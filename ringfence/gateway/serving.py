@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
@@ -19,9 +20,12 @@ from ringfence.gateway.gateway import Gateway
 # Seconds until a connection must have sent its request's head.
 HEAD_SECONDS = 10.0
 _HEAD_BYTES = 32 * 1024
-# Connections of one address at once, and of all: sandboxes share a server.
+# Connections of one address at once, and of all: sandboxes share a server, each with an address of its own (its pod's, or
+# its relay's). All together they fit: 100 sandboxes of 64 connections each through relays, or 32 pods that take all they can.
 CONNECTIONS_PER_ADDRESS = 256
-_CONNECTIONS = 4096
+_CONNECTIONS = 8192
+# A relayed connection takes three descriptors of this process.
+_OPEN_FILES = 3 * _CONNECTIONS
 _START_SECONDS = 10.0
 _STOP_SECONDS = 5
 
@@ -59,12 +63,21 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
 
+def _allow_open_files() -> None:
+    """Lets this process open as many files as the machine grants it: a process that can't accept serves nobody."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 @asynccontextmanager
 async def listening(app: ASGIApp, host: str, port: int = 0) -> AsyncIterator[tuple[str, int]]:
     """Serves an application in the running loop. Gives the address; port 0 takes a free one.
 
     Raises RingfenceError when the address can't be taken.
     """
+    _allow_open_files()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

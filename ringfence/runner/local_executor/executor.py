@@ -179,7 +179,9 @@ class LocalExecutor:
         targets = self._ways.ports()
         ways = {port: (fence.sockets[port], targets[port]) for port in sorted(ports)}
         tools = {port: way for port, way in ways.items() if port >= TOOL_PORT}
-        await relay.open({port: way for port, way in ways.items() if port not in tools})
+        # From one address for all, four hostile sandboxes would take up what the gateway grants an address.
+        await relay.open({port: way for port, way in ways.items() if port == GATEWAY_PORT}, relay.address)
+        await relay.open({port: way for port, way in ways.items() if port not in (GATEWAY_PORT, *tools)})
         if tools:
             # The proxy knows by it whose connections these are.
             source = self._ways.proxy.source(invocation_id) if self._ways.proxy else ""

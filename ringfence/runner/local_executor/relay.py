@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
+import secrets
 import socket
 from collections.abc import Mapping
 
@@ -17,13 +19,17 @@ CONNECT_TIMEOUT_S = 5.0
 # Connections that wait to be accepted, per port.
 _BACKLOG = 64
 _CHUNK_BYTES = 1 << 16
+# Loopback addresses that sandboxes come to the gateway from, apart from those of `ringfence.egress.decisions`.
+_ADDRESSES = ipaddress.IPv4Network("127.128.0.0/10")
 
 
 class Relay:
-    """The open ports of one sandbox. Belongs to one event loop. used: set once the sandbox has connected to any."""
+    """The open ports of one sandbox. Belongs to one event loop. used: set once the sandbox has connected to any; address:
+    of this machine, the sandbox's alone, for servers that bound what one address may hold."""
 
     def __init__(self) -> None:
         self.used = asyncio.Event()
+        self.address = str(_ADDRESSES[1 + secrets.randbelow(_ADDRESSES.num_addresses - 2)])
         self._servers: dict[int, asyncio.Server] = {}
         self._connections: set[asyncio.Task[None]] = set()
         self._closed = False
