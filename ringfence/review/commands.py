@@ -207,8 +207,12 @@ def review(
         candidate = surface_of("preview", resources)
     elif preview is not None:
         candidate = surface_of("preview", sources.preview_resources(preview))
+    elif head is not None:
+        candidate = head.surface
     else:
-        candidate = _surface(head)
+        # A lockfile that a branch deletes takes away no permission: nothing says any more which are approved.
+        remedy = "restore it, or make it with `ringfence grants update`, or compare a preview (--preview, --embedded)"
+        raise InputError([Problem(str(path), "", "is missing, and without it there is nothing to compare", remedy)])
     report = reporting.review_report(
         before=_surface(before),
         candidate=candidate,
