@@ -34,6 +34,8 @@ from components.vault import Vault, VaultArgs
 from components.vault import images as vault_images
 from ringfence.catalog import Catalog
 from ringfence.egress.policy import EgressPolicy, ways_out
+from ringfence.egress.private_names import endpoint_problems
+from ringfence.errors import InputError
 from ringfence.service.project_files import project_files
 from ringfence.settings import Settings, zoned
 from ringfence.versions import CLUSTER_AUTOSCALER_IMAGE, COLLECTOR_IMAGE
@@ -45,8 +47,14 @@ def system_images(settings: Settings) -> tuple[str, ...]:
 
 
 def egress_policy(settings: Settings, catalog: Catalog) -> EgressPolicy:
-    """What the proxy lets through: each tool's domains and hosts of AWS on its own port, the nodes' calls on theirs."""
-    return EgressPolicy(ways_out(catalog.tools, settings.names), node_hosts(settings.names))
+    """What the proxy lets through: each tool's domains and hosts of AWS on its own port, the nodes' calls on theirs.
+
+    Raises InputError when an interface endpoint would take one of these hosts away.
+    """
+    policy = EgressPolicy(ways_out(catalog.tools, settings.names), node_hosts(settings.names))
+    if problems := endpoint_problems(settings.interface_endpoints, policy, settings.names):
+        raise InputError(problems)
+    return policy
 
 
 class Environment:

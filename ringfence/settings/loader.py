@@ -13,6 +13,7 @@ import pydantic
 from pydantic.alias_generators import to_camel
 
 from ringfence import strict_yaml, validation
+from ringfence.egress.private_names import NODE_SERVICES, REMEDY
 from ringfence.errors import InputError, Problem
 from ringfence.settings.model import PROFILES, Settings, zoned
 
@@ -115,6 +116,9 @@ def _cross_check(settings: Settings, where: str) -> list[Problem]:
         if zone[:-1] != settings.region
     ]
     found += _existing_vpc_problems(settings, where)
+    for service in sorted(NODE_SERVICES & set(settings.interface_endpoints)):
+        message = f"{service} is what sandbox nodes reach through the egress proxy"
+        found.append(Problem(where, "interfaceEndpoints", message, REMEDY))
     found += _service_problems(settings, where)
     if settings.sandbox_max_spot_nodes + settings.sandbox_max_on_demand_nodes == 0:
         remedy = "raise sandboxMaxSpotNodes or sandboxMaxOnDemandNodes"

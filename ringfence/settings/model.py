@@ -111,7 +111,9 @@ class Settings(StrictModel):
         default=False, description="add AWS Network Firewall ($288 a zone and month)"
     )
     interface_endpoints: tuple[str, ...] = pydantic.Field(
-        default=(), description="AWS services reached by interface endpoint, e.g. sts, ecr.api ($7.30 a zone and month)"
+        default=(),
+        description="AWS services reached by interface endpoint, e.g. sts, logs; none that tools or sandbox nodes use "
+        "($7.30 a zone and month)",
     )
     dns_allowed_domains: tuple[str, ...] = pydantic.Field(
         default=(), description="domains that the DNS Firewall lets through besides those that the environment needs"

@@ -39,7 +39,7 @@ def test_every_line_has_a_source_and_adds_up():
     ("change", "at_least"),
     [
         ({"networkFirewall": True}, 500),
-        ({"interfaceEndpoints": ["sts", "ecr.api"]}, 29),
+        ({"interfaceEndpoints": ["sts", "logs"]}, 29),
         ({"nat": "gateway"}, 36),
         ({"systemNodes": 2}, 26),
         ({"sandboxMinOnDemandNodes": 1}, 59),

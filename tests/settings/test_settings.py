@@ -218,3 +218,12 @@ def test_the_shipped_stacks_have_no_problem_but_the_account(stack: str):
     except InputError as error:
         assert stack != "local"
         assert keys_of(error) == {"accountId"}
+
+
+@pytest.mark.parametrize("service", ["ec2", "ecr.api", "ecr.dkr", "eks-auth"])
+def test_an_interface_endpoint_that_would_cut_sandbox_nodes_off_is_refused_and_says_why(service):
+    with pytest.raises(InputError) as caught:
+        load(GOOD | {"ringfence:interfaceEndpoints": ["sts", service]}, "dev")
+    (problem,) = caught.value.problems
+    assert problem.key == "interfaceEndpoints" and problem.message.startswith(service)
+    assert "proxy dials no address" in problem.remedy
