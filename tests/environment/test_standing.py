@@ -76,6 +76,42 @@ def test_kubernetes_objects_are_made_after_the_administrators_access_and_deleted
     assert {found["provider"].rpartition("::")[0] for found in objects} == {provider["urn"]}
 
 
+def test_tools_with_grants_reach_their_own_hosts_of_aws_and_the_resolver_lets_the_proxy_find_them(standing: Standing):
+    resources = standing.engine().resources()
+    (listeners,) = (
+        found["inputs"]["content"] for found in resources if found.get("inputs", {}).get("key") == "egress/lds.json"
+    )
+    made = {listener["name"]: json.dumps(listener) for listener in json.loads(listeners)["resources"]}
+    hosts = {
+        "s3-report-reader": "example-reports-123456789012.s3.us-east-1.amazonaws.com",
+        "ticket-store": "dynamodb.us-east-1.amazonaws.com",
+        "email-notifier": "email.us-east-1.amazonaws.com",
+    }
+    for tool, host in hosts.items():
+        assert [name for name, text in made.items() if f'"{host}' in text] == [tool]
+    assert "model-call" not in made
+    assert "bedrock" not in listeners
+    lists = [found["inputs"]["domains"] for found in resources if found["type"].endswith(":ResolverFirewallDomainList")]
+    assert any(set(hosts.values()) <= set(domains) for domains in lists)
+    unit = json.loads(kubectl(standing, "get", "configmap", "sandbox-unit", "-n", "ringfence-system")["data"]["unit.json"])
+    assert set(unit["toolPorts"]) == {*hosts, "web-fetch"}
+
+
+def test_boto3_sees_the_proxies_table_under_the_gateway_endpoints_of_s3_and_dynamodb(standing: Standing):
+    ec2 = standing.client("ec2")
+    vpc = {"Name": "vpc-id", "Values": [standing.engine().outputs()["vpcId"]]}
+    (table,) = ec2.describe_route_tables(Filters=[vpc, {"Name": "tag:Name", "Values": ["ringfence-local-public"]}])["RouteTables"]
+    found = {
+        endpoint["ServiceName"].rpartition(".")[2]: endpoint
+        for endpoint in ec2.describe_vpc_endpoints(Filters=[vpc])["VpcEndpoints"]
+    }
+    for service in ("s3", "dynamodb"):
+        assert table["RouteTableId"] in found[service]["RouteTableIds"]
+        statements = json.loads(found[service]["PolicyDocument"])["Statement"]
+        (own,) = (item["Condition"]["StringEquals"] for item in statements if item["Sid"] == "OwnAccountOnly")
+        assert own == {"aws:PrincipalAccount": ["123456789012"], "aws:ResourceAccount": ["123456789012"]}
+
+
 def kubectl(standing: Standing, *arguments: str) -> Any:
     tools = standing.embedded.engine().tools
     command = [tools.path("kubectl"), "--kubeconfig", standing.home.kubeconfig, *arguments, "-o", "json"]
