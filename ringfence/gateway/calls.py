@@ -238,6 +238,7 @@ async def _reserve(gateway: Gateway, session: Session, upstream: Upstream, call:
     except LedgerError as error:
         _log.error("%s", error)
         raise ApiError("ledger_unavailable", "the budget can't be checked, so nothing is spent") from None
+    session.goes_on()
     return Account(gateway, session, upstream, price, call, number, most)
 
 

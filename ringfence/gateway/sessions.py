@@ -73,6 +73,11 @@ class Session:
         self.expires = invocation.deadline
         self.invocation = invocation
 
+    def goes_on(self) -> None:
+        """A call fits into the budget again: the one before that didn't was too large, or came beside others."""
+        if self.stopped is Status.BUDGET_EXHAUSTED:
+            self.stopped = None
+
     def end(self) -> None:
         """Wakes everybody who waits for something of it."""
         self.ended.set(True)

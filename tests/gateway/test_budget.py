@@ -52,6 +52,18 @@ async def test_fifty_concurrent_calls_never_cost_more_than_ten_dollars(start: An
         assert answers[codes.index(402)].json()["error"]["code"] == "budget_exhausted"
 
 
+async def test_a_call_that_is_too_large_does_not_stop_a_task_whose_next_one_fits(start: Any) -> None:
+    async with start() as lab:
+        invocation, client = await lab.sandbox(max_usd="0.5")
+        path = "/v1/chat/completions"
+        assert (await client.post(path, json=chat("too much", **EXPENSIVE))).status_code == 402
+        assert lab.gateway.stopped(invocation.id) == Status.BUDGET_EXHAUSTED
+        assert (await client.post(path, json=chat("less"))).status_code == 200
+        assert lab.gateway.stopped(invocation.id) is None
+        assert (await client.post(path, json=chat("too much again", **EXPENSIVE))).status_code == 402
+        assert lab.gateway.stopped(invocation.id) == Status.BUDGET_EXHAUSTED
+
+
 async def test_without_the_reservation_the_same_calls_cost_fifty_dollars(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The failure that the reservation prevents: check what was spent, then call, as many gateways do."""
     reserve = Ledger.reserve
