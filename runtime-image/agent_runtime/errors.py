@@ -48,11 +48,13 @@ class ModelUnknown(Stopped):
 
 
 class GatewayError(RuntimeFault):
-    """The gateway refused or could not be reached. status: HTTP status, 0 when there was no answer; code: its own."""
+    """The gateway refused or could not be reached. status: HTTP status, 0 when there was no answer; code: its own;
+    retry_after: seconds to wait before the same again, None when it doesn't say."""
 
-    def __init__(self, status: int, code: str, message: str):
+    def __init__(self, status: int, code: str, message: str, retry_after: float | None = None):
         self.status = status
         self.code = code
+        self.retry_after = retry_after
         super().__init__(message)
 
 

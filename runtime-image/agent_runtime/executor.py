@@ -271,7 +271,9 @@ class InstrumentedAgentExecutor:
                     span.set_attribute("gen_ai.usage.input_tokens", call.tokens[0])
                     span.set_attribute("gen_ai.usage.output_tokens", call.tokens[1])
         except BaseException:
-            self.model_breaker.failed()
+            # The gateway holds who asks too often; its own breaker counts what a provider fails.
+            if not call.delayed:
+                self.model_breaker.failed()
             raise
         else:
             self.model_breaker.succeeded()

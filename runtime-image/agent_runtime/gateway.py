@@ -39,8 +39,7 @@ class GatewayClient:
 
     def chat(self, body: Mapping[str, Any], timeout: float, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         """One chat completion in OpenAI's shape, not streamed. timeout: seconds. Raises GatewayError."""
-        status, answer = self._call("POST", "/v1/chat/completions", json.dumps(body).encode(), timeout, headers)
-        return self._object(status, answer)
+        return self._object(*self._call("POST", "/v1/chat/completions", json.dumps(body).encode(), timeout, headers))
 
     def messages(
         self, body: Mapping[str, Any], timeout: float, headers: Mapping[str, str] | None = None
@@ -57,25 +56,24 @@ class GatewayClient:
 
     def assignment(self, timeout: float = POLL_TIMEOUT_S) -> dict[str, Any] | None:
         """What this sandbox shall do; None when there is nothing yet. Raises GatewayError."""
-        status, answer = self._call("GET", "/v1/assignment", None, timeout)
-        return None if status == 204 else self._object(status, answer)
+        status, answer, wait = self._call("GET", "/v1/assignment", None, timeout)
+        return None if status == 204 else self._object(status, answer, wait)
 
     def events(self, events: Iterable[Mapping[str, Any]], timeout: float = SHORT_TIMEOUT_S) -> None:
         """Hands over events, one JSON object a line. Raises GatewayError."""
         body = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in events).encode()
-        status, answer = self._call("POST", "/v1/events", body, timeout, {"Content-Type": "application/x-ndjson"})
-        self._check(status, answer)
+        self._check(*self._call("POST", "/v1/events", body, timeout, {"Content-Type": "application/x-ndjson"}))
 
     def result(self, output: str, status: str, error: str = "", timeout: float = SHORT_TIMEOUT_S) -> None:
         """Hands the result over; an output above 1 MiB is cut at a character. Raises GatewayError."""
         cut = output.encode()[:MAX_OUTPUT_BYTES].decode(errors="ignore")
         body = json.dumps({"output": cut, "status": status, "error": error[:2000]}).encode()
-        code, answer = self._call("POST", "/v1/result", body, timeout)
-        self._check(code, answer)
+        self._check(*self._call("POST", "/v1/result", body, timeout))
 
     def _call(
         self, method: str, path: str, body: bytes | None, timeout: float, headers: Mapping[str, str] | None = None
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, bytes, float | None]:
+        """Status, body, and how long to wait before another try."""
         kind = http.client.HTTPSConnection if self._https else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=max(timeout, 0.001))
         sent = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json", **(headers or {})}
@@ -91,10 +89,10 @@ class GatewayClient:
             connection.close()
         if len(data) > MAX_BODY_BYTES:
             raise GatewayError(answer.status, "answer_too_large", f"the answer exceeds {MAX_BODY_BYTES} bytes")
-        return answer.status, data
+        return answer.status, data, _seconds(answer.getheader("Retry-After"))
 
-    def _object(self, status: int, answer: bytes) -> dict[str, Any]:
-        self._check(status, answer)
+    def _object(self, status: int, answer: bytes, wait: float | None = None) -> dict[str, Any]:
+        self._check(status, answer, wait)
         try:
             value = json.loads(answer)
         except ValueError:
@@ -104,7 +102,7 @@ class GatewayClient:
         return value
 
     @staticmethod
-    def _check(status: int, answer: bytes) -> None:
+    def _check(status: int, answer: bytes, wait: float | None = None) -> None:
         if 200 <= status < 300:
             return
         code, message = "http_error", f"the gateway answered {status}"
@@ -114,4 +112,9 @@ class GatewayClient:
         except (ValueError, KeyError, TypeError):
             # Not the gateway's own form of an error: its text may be anything and isn't repeated.
             pass
-        raise GatewayError(status, code, message)
+        raise GatewayError(status, code, message, wait)
+
+
+def _seconds(text: str | None) -> float | None:
+    """A Retry-After in seconds; None without one, and for a date, which no model API sends."""
+    return float(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 6 else None

@@ -21,8 +21,9 @@ _STOPS: Mapping[str, type[Stopped]] = {
     "breaker_open": BreakerOpen,
     "model_unknown": ModelUnknown,
 }
-# Waits before a call that met the gateway's rate limit is made again. Seconds.
-_PATIENCE = (0.5, 1.0, 2.0, 4.0)
+# Wait before a call that met a rate limit is made again, when the answer names none: doubled each time. Seconds. The
+# gateway's window is a minute, so that waiting ends with the deadline and not before.
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 15.0
 
 
 def run(executor: InstrumentedAgentExecutor, model: BudgetedModel, report: Callable[[str], None]) -> str:
@@ -51,16 +52,20 @@ def _answer(
     messages: list[dict[str, Any]],
     tools: list[dict[str, Any]],
 ) -> Mapping[str, Any]:
-    for wait in (*_PATIENCE, None):
+    backoff = _FIRST_WAIT_S
+    while True:
         try:
             answer = model(messages, tools)
             break
         except GatewayError as error:
             if stop := _STOPS.get(error.code):
                 raise stop(str(error)) from None
-            if error.status != 429 or wait is None:
+            wait = max(backoff, error.retry_after or 0.0)
+            # A wait that takes the rest of the time leaves none for the answer.
+            if error.status != 429 or wait >= executor.deadline.remaining():
                 raise
-            time.sleep(min(wait, executor.deadline.remaining()))
+            time.sleep(wait)
+            backoff = min(2 * backoff, _LONGEST_WAIT_S)
     choices = answer.get("choices")
     message = (
         choices[0].get("message") if isinstance(choices, list) and choices and isinstance(choices[0], Mapping) else None

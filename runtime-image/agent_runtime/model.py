@@ -26,6 +26,7 @@ class ModelCall:
     reservation: Reservation
     tokens: tuple[int, int] | None = None
     unbilled: bool = False
+    delayed: bool = False
 
     def used(self, input_tokens: object, output_tokens: object) -> None:
         """Says what the provider counted. Anything but two whole numbers leaves the worst case in place."""
@@ -36,6 +37,10 @@ class ModelCall:
     def refused(self) -> None:
         """Says that the call never reached a provider, so that it cost nothing."""
         self.unbilled = True
+
+    def later(self) -> None:
+        """Says that the call may be made later, so that it is no failure."""
+        self.delayed = True
 
 
 class Complete(Protocol):
@@ -78,6 +83,8 @@ class BudgetedModel:
                 # The gateway refuses before it calls the provider.
                 if 400 <= error.status < 500:
                     call.refused()
+                if error.status == 429:
+                    call.later()
                 raise
             answer = self._shape.answer(answer)
             usage = answer.get("usage")

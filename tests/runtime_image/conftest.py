@@ -29,6 +29,7 @@ class ScriptedGateway:
     requests: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     result: dict[str, Any] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
     def say(self, text: str) -> None:
         self.steps.append({"content": text})
@@ -54,6 +55,8 @@ def _handler(gateway: ScriptedGateway) -> type[http.server.BaseHTTPRequestHandle
         def _send(self, status: int, value: object = None) -> None:
             data = b"" if value is None else json.dumps(value).encode()
             self.send_response(status)
+            for name, text in gateway.headers.items():
+                self.send_header(name, text)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,11 +24,14 @@ from agent_runtime import (
     Rate,
     Tool,
     ToolError,
+    loop,
 )
 from agent_runtime.budget import Breaker
+from agent_runtime.gateway import GatewayClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+TOKEN = "session-token-of-the-test-0123456789"
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
 
 
@@ -314,3 +318,66 @@ def test_what_was_chosen_before_anything_untrusted_was_read_may_be_used_again():
     assert made.provenance.tainted
     assert made.call("work", {"n": 7}).ok
     assert made.call("work", {"n": 8}).code == "argument_tainted"
+
+
+# A rate limit of models
+
+
+class Busy:
+    """A model behind a rate limit that ends at a time of the clock."""
+
+    def __init__(self, clock: Clock, until: float, retry_after: float | None):
+        self.clock, self.until, self.retry_after = clock, until, retry_after
+        self.asked: list[float] = []
+
+    def __call__(self, body, timeout, headers):
+        self.asked.append(self.clock.now)
+        if self.clock.now < self.until:
+            raise GatewayError(429, "rate", "more than 60 model calls in a minute", self.retry_after)
+        return answer()
+
+
+def _run(monkeypatch, until: float, retry_after: float | None, max_seconds: float = 300) -> tuple[Busy, Clock]:
+    clock = Clock()
+    made = InstrumentedAgentExecutor(prompt="go", allowed_tools=[], clock=clock, max_seconds=max_seconds)
+    busy = Busy(clock, until, retry_after)
+    monkeypatch.setattr(loop.time, "sleep", lambda seconds: setattr(clock, "now", clock.now + seconds))
+    loop.run(made, BudgetedModel(made, busy, "scripted"), lambda text: None)
+    return busy, clock
+
+
+@pytest.mark.parametrize("retry_after", [None, 5.0, 30.0])
+def test_a_whole_window_of_a_rate_limit_is_waited_out(monkeypatch, retry_after):
+    busy, clock = _run(monkeypatch, 59.9, retry_after)
+    assert 59.9 <= clock.now < 95
+    waits = [after - before for before, after in itertools.pairwise(busy.asked)]
+    assert min(waits) >= (retry_after or 0.5)
+    assert len(busy.asked) < 20
+
+
+def test_waiting_ends_before_the_deadline_does(monkeypatch):
+    with pytest.raises(GatewayError) as caught:
+        _run(monkeypatch, 1000, 5.0, max_seconds=60)
+    assert caught.value.status == 429
+
+
+def test_a_wait_longer_than_the_time_left_is_not_begun(monkeypatch):
+    with pytest.raises(GatewayError):
+        _run(monkeypatch, 1000, 90.0, max_seconds=60)
+
+
+def test_the_gateways_word_on_when_to_ask_again_arrives(gateway):
+    gateway.steps.append((429, "rate"))
+    gateway.headers["Retry-After"] = "7"
+    with pytest.raises(GatewayError) as caught:
+        GatewayClient(gateway.url, TOKEN).chat({"model": "scripted", "messages": []}, 5)
+    assert (caught.value.status, caught.value.retry_after) == (429, 7.0)
+
+
+@pytest.mark.parametrize("text", ["soon", "-1", "1e9", "9999999", "Fri, 31 Dec 1999 23:59:59 GMT", "٣"])
+def test_a_time_to_wait_that_is_no_number_of_seconds_is_none(gateway, text):
+    gateway.steps.append((429, "rate"))
+    gateway.headers["Retry-After"] = text.encode().decode("latin-1")
+    with pytest.raises(GatewayError) as caught:
+        GatewayClient(gateway.url, TOKEN).chat({"model": "scripted", "messages": []}, 5)
+    assert caught.value.retry_after is None
