@@ -8,6 +8,7 @@ import pytest
 
 from components import service_manifests as manifests
 from components.service import Service, ServiceArgs, gateway_address
+from ringfence.broker.secret_stores import TOKEN_FILE
 from ringfence.errors import InputError
 from ringfence.names import Names
 
@@ -130,6 +131,50 @@ def test_the_project_s_files_lie_where_they_belong_and_a_change_replaces_the_pod
 def test_the_trail_s_volume_is_kept_unless_it_is_said_that_it_may_go(stood_up):
     assert stood_up().one(KIND["claim"]).options.protect
     assert not stood_up(keep=False).one(KIND["claim"]).options.protect
+
+
+def test_the_secrets_store_is_reached_with_a_token_for_it_alone_and_left_out_where_there_is_none(stood_up):
+    address = "https://vault.ringfence-vault.svc:8200"
+    spec = pod(stood_up(vault_address=address))
+    (container,) = spec["containers"]
+    told = {item["name"]: item["value"] for item in container["env"]}
+    assert told["VAULT_ADDR"] == address
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    (source,) = volumes["vault-token"]["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == "vault"
+    assert f"{mounts['vault-token']['mountPath']}/{source['serviceAccountToken']['path']}" == str(TOKEN_FILE)
+    assert told["VAULT_CACERT"] == f"{mounts['vault-authority']['mountPath']}/ca.crt"
+    assert volumes["vault-authority"]["configMap"]["name"] == "vault-ca"
+    without = pod(stood_up())
+    assert not [item for item in without["containers"][0]["env"] if item["name"].startswith("VAULT")]
+    assert not [volume for volume in without["volumes"] if volume["name"].startswith("vault")]
+
+
+def test_the_store_lets_in_the_pods_that_the_service_makes_and_these_may_go_there(stood_up):
+    from components.vault_manifests import network_policies
+
+    recording = stood_up()
+    labels = recording.one(KIND["deployment"])["spec"]["template"]["metadata"]["labels"]
+    (peer,) = network_policies()["vault"]["ingress"][0]["from"]
+    assert peer["podSelector"]["matchLabels"] == labels
+    ways = [item for item in recording.one(KIND["network"])["spec"]["egress"] if "namespaceSelector" in item["to"][0]]
+    reached = {item["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]: item for item in ways}
+    assert [port["port"] for port in reached["ringfence-vault"]["ports"]] == [8200]
+
+
+def test_keys_of_models_come_from_the_operator_s_secret_and_none_stands_in_the_pod(stood_up):
+    (container,) = pod(stood_up())["containers"]
+    assert container["envFrom"] == [{"secretRef": {"name": "ringfence-models", "optional": True}}]
+    assert not [item for item in container["env"] if "KEY" in item["name"] or "valueFrom" in item]
+
+
+def test_the_pod_is_replaced_when_what_sandboxes_are_made_from_changes(stood_up):
+    def told(**changes) -> str:
+        template = stood_up(**changes).one(KIND["deployment"])["spec"]["template"]
+        return template["metadata"]["annotations"]["ringfence.dev/project-sha256"]
+
+    assert told(unit="a") == told(unit="a") != told(unit="b")
 
 
 BAD = {
