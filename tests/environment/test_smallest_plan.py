@@ -1,9 +1,14 @@
-"""Changing one setting changes what it must and nothing else."""
+"""Changing one setting changes what it must and nothing else: a table of changes with everything that each may touch.
+
+A zone more in production is in test_order.py: that stack isn't stood up here.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -15,97 +20,166 @@ from tests.environment.conftest import PROJECT, Standing
 
 pytestmark = [pytest.mark.engine, pytest.mark.e2e]
 
-Plan = set[tuple[str, str]]
+# What the engine says of the three parts of a replacement.
+REPLACING = {"create-replacement", "replace", "delete-replaced"}
+ADMINS = [f"arn:aws:iam::123456789012:role/{role}" for role in ("operators", "auditors")]
+ZONES = [f"us-east-1{letter}" for letter in "abc"]
+TOOL = "invoice-reader"
 
 
-def plan(standing: Standing, **config: Any) -> Plan:
-    """(operation, logical name) of what a preview with these settings would do."""
-    steps = standing.engine(**config).preview().check().changed_steps
-    return {(step.op, step.name) for step in steps}
+def with_a_tool(like: str, **declared: Any) -> Callable[[Path], None]:
+    """The catalog with the tool `invoice-reader`, declared like another one but for what is given."""
+
+    def change(folder: Path) -> None:
+        tool = yaml.safe_load((folder / "tools" / f"{like}.yaml").read_text())
+        (folder / "tools" / f"{TOOL}.yaml").write_text(yaml.safe_dump(tool | {"name": TOOL} | declared))
+
+    return change
 
 
-def catalog(tmp_path: Path, change: Callable[[Path], None]) -> str:
-    folder = tmp_path / "catalog"
-    shutil.copytree(PROJECT / "catalog", folder)
-    change(folder)
-    return str(folder)
-
-
-def add_tool(folder: Path) -> None:
-    data = yaml.safe_load((folder / "tools" / "s3-report-reader.yaml").read_text())
-    data["name"] = "invoice-reader"
-    (folder / "tools" / "invoice-reader.yaml").write_text(yaml.safe_dump(data))
-
-
-def edit_tool(folder: Path) -> None:
+def with_a_grant_less(folder: Path) -> None:
     path = folder / "tools" / "model-call.yaml"
-    data = yaml.safe_load(path.read_text())
-    data["grants"][0]["actions"] = ["bedrock:InvokeModel"]
-    path.write_text(yaml.safe_dump(data))
+    tool = yaml.safe_load(path.read_text())
+    tool["grants"][0]["actions"] = ["bedrock:InvokeModel"]
+    path.write_text(yaml.safe_dump(tool))
 
 
-def updated(*names: str) -> Plan:
-    return {("update", name) for name in names}
+@dataclass(frozen=True)
+class Change:
+    """One change of settings or catalog, and all that it may do: patterns of `type name`, each of which must be met."""
+
+    what: str
+    settings: dict[str, Any]
+    creates: Sequence[str] = ()
+    updates: Sequence[str] = ()
+    replaces: Sequence[str] = ()
+    deletes: Sequence[str] = ()
+    catalog: Callable[[Path], None] | None = None
+
+    @property
+    def allowed(self) -> set[tuple[str, str]]:
+        """(operation, pattern)."""
+        by_operation = {
+            "create": self.creates, "update": self.updates, "replace": self.replaces, "delete": self.deletes
+        }  # fmt: skip
+        return {(operation, pattern) for operation, patterns in by_operation.items() for pattern in patterns}
 
 
-def test_no_change_is_no_plan(standing: Standing):
-    assert plan(standing) == set()
+GROUP, TAG = "aws:eks/nodeGroup:NodeGroup", "aws:autoscaling/tag:Tag"
+# A tool's own role, and its part of the broker's right to become it.
+ITS_ROLE = (
+    f"ringfence:index:Tool* {TOOL}*",
+    f"aws:iam/*:* {TOOL}-*",
+    f"aws:iam/policy:Policy broker-tools-{shard_of(TOOL)}",
+    f"aws:iam/rolePolicyAttachment:RolePolicyAttachment broker-tools-{shard_of(TOOL)}-attachment",
+)
+NO_OTHER_POLICY_OF_THE_BROKER = (
+    "aws:iam/rolePolicyAttachmentsExclusive:RolePolicyAttachmentsExclusive broker-no-other-managed"
+)
+LISTENERS = "aws:s3/bucketObjectv2:BucketObjectv2 egress-listeners"
+# What the runner makes sandboxes from. A ConfigMap's data can't be changed in place, so that what mounts it sees one version.
+UNIT = "kubernetes:core/v1:ConfigMap sandbox-unit"
+
+TABLE = [
+    Change(
+        "another monthly budget",
+        {"monthlyBudgetUsd": 99},
+        updates=["aws:budgets/budget:Budget budget-month"],
+    ),
+    Change(
+        "another registry",
+        {"allowedRegistries": ["registry.example.com/agents"]},
+        updates=["kubernetes:admissionregistration.k8s.io/v1:ValidatingAdmissionPolicy sandbox-sandbox-pod"],
+        replaces=[UNIT],
+    ),
+    Change(
+        "an administrator more",
+        {"clusterAdmins": ADMINS},
+        creates=[
+            "aws:eks/accessEntry:AccessEntry cluster-admin-*:role/auditors",
+            "aws:eks/accessPolicyAssociation:AccessPolicyAssociation cluster-admin-*:role/auditors-policy",
+        ],
+    ),
+    Change(
+        "a larger proxy",
+        {"egressInstanceType": "t4g.micro"},
+        updates=[
+            "aws:ec2/launchTemplate:LaunchTemplate egress-template",
+            "aws:cloudwatch/metricAlarm:MetricAlarm egress-us-east-1a-*",
+        ],
+        # Its interface, address and routes stay.
+        replaces=["aws:ec2/instance:Instance egress-us-east-1a"],
+    ),
+    Change(
+        "another system node",
+        {"systemNodes": 2},
+        creates=[f"{GROUP} cluster-system-nodes-us-east-1b"],
+    ),
+    Change(
+        "more spot nodes",
+        {"sandboxMaxSpotNodes": 6},
+        updates=[f"{GROUP} gvisor-spot-us-east-1{zone}" for zone in "ab"],
+    ),
+    Change(
+        "a sandbox node that always runs",
+        {"sandboxMinOnDemandNodes": 1},
+        updates=["kubernetes:apps/v1:Deployment autoscaler-deployment"],
+    ),
+    Change(
+        "no on-demand nodes",
+        {"sandboxMaxOnDemandNodes": 0},
+        deletes=[f"{GROUP} gvisor-on-demand-us-east-1?", f"{TAG} gvisor-on-demand-us-east-1?-*"],
+    ),
+    Change(
+        "a grant less",
+        {},
+        catalog=with_a_grant_less,
+        updates=["aws:iam/rolePolicy:RolePolicy model-call-grants", "aws:iam/policy:Policy model-call-boundary-policy"],
+    ),
+    Change(
+        "a tool without a way out",
+        {},
+        catalog=with_a_tool("model-call"),
+        creates=ITS_ROLE,
+        updates=[NO_OTHER_POLICY_OF_THE_BROKER],
+    ),
+    Change(
+        "a tool with a domain of its own",
+        {},
+        catalog=with_a_tool("web-fetch", egress={"domains": ["invoices.example.com"]}),
+        creates=ITS_ROLE,
+        updates=[
+            NO_OTHER_POLICY_OF_THE_BROKER,
+            LISTENERS,
+            "aws:route53/resolverFirewallDomainList:ResolverFirewallDomainList network-dns-allow-domains",
+        ],
+        replaces=[UNIT],
+    ),
+    Change(
+        "a zone more",
+        {"availabilityZones": ZONES},
+        creates=["*us-east-1c*"],
+    ),
+]
 
 
-def test_the_budget_changes_the_budget(standing: Standing):
-    assert plan(standing, monthlyBudgetUsd=99) == updated("budget-month")
+def plan(standing: Standing, change: Change, folder: Path) -> set[tuple[str, str]]:
+    """(operation, `type name`) of what a preview with the change would do."""
+    settings = dict(change.settings)
+    if change.catalog:
+        shutil.copytree(PROJECT / "catalog", folder / "catalog")
+        change.catalog(folder / "catalog")
+        settings["catalogPath"] = str(folder / "catalog")
+    steps = standing.engine(**settings).preview().check().changed_steps
+    return {("replace" if step.op in REPLACING else step.op, f"{step.type} {step.name}") for step in steps}
 
 
-def test_network_log_retention_changes_three_log_groups(standing: Standing):
-    assert plan(standing, networkRetentionDays=14) == updated("logs-dns", "logs-proxy", "logs-vpc-flow")
-
-
-def test_more_spot_nodes_change_the_spot_group(standing: Standing):
-    assert plan(standing, sandboxMaxSpotNodes=6) == updated("gvisor-spot-us-east-1a", "gvisor-spot-us-east-1b")
-
-
-def test_another_system_node_gets_a_group_in_the_next_zone(standing: Standing):
-    assert plan(standing, systemNodes=2) == {("create", "cluster-system-nodes-us-east-1b")}
-
-
-def test_an_alert_address_adds_its_subscription_only(standing: Standing):
-    assert plan(standing, alertEmails=["ops@example.com"]) == {("create", "budget-ops@example.com")}
-
-
-def test_a_registry_changes_the_pod_rules_and_the_unit(standing: Standing):
-    changed = plan(standing, allowedRegistries=["registry.example.com/agents"])
-    # A ConfigMap's data can't be changed in place, so that what mounts it sees one version.
-    steps = ("create-replacement", "replace", "delete-replaced")
-    assert changed == updated("sandbox-sandbox-pod") | {(step, "sandbox-unit") for step in steps}
-
-
-def test_a_longer_audit_lock_changes_the_lock(standing: Standing):
-    assert plan(standing, auditLockDays=30) == updated("audit-lock")
-
-
-def test_an_admin_more_touches_only_the_access(standing: Standing):
-    roles = ["operators", "auditors"]
-    changed = plan(standing, clusterAdmins=[f"arn:aws:iam::123456789012:role/{role}" for role in roles])
-    assert {operation for operation, _ in changed} == {"create"}
-    assert len(changed) == 2
-
-
-def test_a_grant_less_changes_that_tools_policy(standing: Standing, tmp_path: Path):
-    assert plan(standing, catalogPath=catalog(tmp_path, edit_tool)) == updated("model-call-grants")
-
-
-def test_a_tool_more_touches_the_brokers_right_to_become_it_and_nothing_else(standing: Standing, tmp_path: Path):
-    changed = plan(standing, catalogPath=catalog(tmp_path, add_tool))
-    others = {(operation, name) for operation, name in changed if not name.startswith("invoice-reader")}
-    # The shard of the broker's policies that names the new role, and the statement that there are no further policies.
-    shard = f"broker-tools-{shard_of('invoice-reader')}"
-    shards = {("create", shard), ("create", f"{shard}-attachment")}
-    assert others == shards | updated("broker-no-other-managed")
-    assert {operation for operation, name in changed - others} == {"create"}
-
-
-def test_a_zone_more_touches_no_other_zone(standing: Standing):
-    zones = [f"us-east-1{letter}" for letter in "abc"]
-    changed = plan(standing, availabilityZones=zones)
-    assert {operation for operation, _ in changed} == {"create"}
-    assert all("us-east-1c" in name for _, name in changed)
+@pytest.mark.parametrize("change", TABLE, ids=lambda change: change.what)
+def test_a_change_touches_what_it_must_and_nothing_else(standing: Standing, tmp_path: Path, change: Change):
+    planned = plan(standing, change, tmp_path)
+    met = {
+        (operation, pattern): {step for step in planned if step[0] == operation and fnmatchcase(step[1], pattern)}
+        for operation, pattern in change.allowed
+    }
+    assert planned - {step for steps in met.values() for step in steps} == set(), "touched beside what the table says"
+    assert [row for row, steps in met.items() if not steps] == [], "not touched, though the table says so"
