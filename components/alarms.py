@@ -11,6 +11,7 @@ from ringfence import telemetry_names as t
 from ringfence.names import Names
 
 EGRESS_METRIC = "EgressRefusals"
+ALERTS_METRIC = "CredentialAlerts"
 # Refused in five minutes, before somebody should look. An agent that is refused once learns; one that tries on doesn't.
 REFUSALS_PER_PERIOD = 20
 TOOL_ERROR_PERCENT = 20
@@ -65,6 +66,11 @@ class Alarm:
 def egress_namespace(names: Names) -> str:
     """Namespace of the metric that CloudWatch Logs makes of the proxy's decisions."""
     return names.name("egress")
+
+
+def alerts_namespace(names: Names) -> str:
+    """Namespace of the metric that CloudWatch Logs makes of the control side's alerts (`ALERT_EVENTS`)."""
+    return names.name("alerts")
 
 
 def _measure(names: Names, id_: str, metric: t.Metric, stat: str, outcome: str | None = None) -> Measure:
@@ -130,6 +136,13 @@ def alarms(names: Names, conversation_cap_usd: Decimal) -> Sequence[Alarm]:
             "refused",
             (Measure("refused", EGRESS_METRIC, "Sum", egress_namespace(names)),),
             threshold=REFUSALS_PER_PERIOD - 1,
+        ),
+        Alarm(
+            "credential-misuse",
+            "A credential was used as it should not be, or nobody can look any more: see alert.* in the control log",
+            "alerts",
+            (Measure("alerts", ALERTS_METRIC, "Sum", alerts_namespace(names)),),
+            threshold=0,
         ),
         _collector(names),
     )

@@ -37,6 +37,9 @@ VALUES = {
     TOKEN_TYPE: ("input", "output"),
 }
 
+# Events of the audit trail that somebody must look at at once, as they stand in its lines.
+ALERT_EVENTS = ("alert.credential", "alert.rounds")
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:

@@ -54,6 +54,7 @@ KINDS: dict[str, Kind] = {
     "alert.injection": Kind(2004, 1, "Create", 4, ""),
     "alert.credential": Kind(2004, 1, "Create", 4, ""),
     "injection.signal": Kind(2004, 1, "Create", 2, ""),
+    "alert.rounds": Kind(2004, 1, "Create", 4, ""),
     "invocation.started": Kind(6003, *_CREATE),
     "invocation.ended": Kind(6003, *_DELETE),
     "credential.issued": Kind(6003, *_CREATE),

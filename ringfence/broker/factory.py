@@ -76,9 +76,9 @@ def broker_for(project_dir: Path, stack: str, home: Home | None = None) -> Broke
     )
 
 
-def events_client(project_dir: Path, stack: str) -> Any:
+def events_client(project_dir: Path, stack: str, home: Home | None = None) -> Any:
     """A CloudTrail client of the broker's role. Raises as `stack_of` does."""
-    return stack_of(project_dir, stack).clients.client("cloudtrail")
+    return stack_of(project_dir, stack, home).clients.client("cloudtrail")
 
 
 def stack_of(project_dir: Path, stack: str, home: Home | None = None) -> Stack:

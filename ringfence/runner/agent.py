@@ -24,6 +24,7 @@ from ringfence.runner.lifecycle import Lifecycle, Work
 from ringfence.runner.pool import WarmPool, WarmUnit
 from ringfence.runner.ports import Collaborators, Decision
 from ringfence.runner.progress import Progress, State
+from ringfence.runner.reaper import Reaped, reap
 from ringfence.runner.request import RunnerLimits, TaskRequest, task_request
 from ringfence.runner.threads import LoopThread, in_thread, outlast
 
@@ -141,6 +142,11 @@ class SecureAgentRunner:
         """Ids of the tasks that are under way or wait for a place."""
         with self._lock:
             return sorted(self._tickets)
+
+    async def reap(self) -> list[Reaped]:
+        """One pass of the reaper beside the tasks, all of which it spares. Raises as `ringfence.runner.reaper.reap` does."""
+        future = asyncio.run_coroutine_threadsafe(reap(self._parts, spared=self.active), self._loop.running())
+        return await asyncio.wrap_future(future)
 
     def start(self) -> None:
         """Begins the heartbeat and fills the pool; the first task does it otherwise."""

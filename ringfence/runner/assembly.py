@@ -12,13 +12,16 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from ringfence.access import decide
 from ringfence.audit import TRAIL_FILE, Mirror, Refusals, Trail
-from ringfence.broker import Broker
+from ringfence.broker import Anomaly, Broker
+from ringfence.broker.watch import LATE, Events, Watch
 from ringfence.catalog.model import Catalog
 from ringfence.egress.decisions import Decisions
+from ringfence.errors import RingfenceError
 from ringfence.gateway import Gateway, upstreams
 from ringfence.gateway.ledger import LEDGER_FILE
 from ringfence.gateway.scripted import MODEL as SCRIPTED
@@ -33,12 +36,16 @@ from ringfence.runner.journal import SqliteJournal
 from ringfence.runner.owners import ProcessOwners
 from ringfence.runner.pool import WarmPool
 from ringfence.runner.ports import Collaborators, Journal, Owners
-from ringfence.runner.reaper import reap
+from ringfence.runner.reaper import Reaped, reap
 from ringfence.runner.request import RunnerLimits
+from ringfence.runner.rounds import Round, going
 from ringfence.runner.threads import in_thread
 
 # Where things lie below a control side's folder.
 JOURNAL, SANDBOXES = Path("runner", "journal.sqlite"), Path("sandboxes")
+
+# CloudTrail answers twice a second at most, a page each; at the embedded target the plan says otherwise.
+REAP_SECONDS, WATCH_SECONDS = 45.0, 120.0
 
 Address = tuple[str, int]
 # Makes the executor once it is known where the gateway listens.
@@ -55,7 +62,8 @@ class Plan:
     folder and processes of this machine, for a control side that is alone; secrets: further exact values that no record
     may hold; mirror: gets each audit record too; script: steps of the scripted model; host, port: where the gateway
     listens, port 0 for a free one; warm: sandboxes kept waiting; egress: runs the tools' way out, where the environment
-    has none of its own.
+    has none of its own; events: what credentials are used for, None when nobody can tell; late: how late that comes;
+    reap_seconds, watch_seconds: from one pass to the next.
     """
 
     names: Names
@@ -74,6 +82,10 @@ class Plan:
     warm: int = 0
     max_concurrent: int = 100
     egress: RunEgress | None = None
+    events: Events | None = None
+    late: timedelta = LATE
+    reap_seconds: float = REAP_SECONDS
+    watch_seconds: float = WATCH_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,19 +179,20 @@ async def control_side(plan: Plan, report: Report) -> AsyncIterator[ControlSide]
             pool = WarmPool(parts, plan.warm) if plan.warm else None
             runner = SecureAgentRunner(parts, RunnerLimits(max_concurrent=plan.max_concurrent), pool)
             try:
-                yield ControlSide(
-                    folder=plan.folder,
-                    runner=runner,
-                    parts=parts,
-                    names=plan.names,
-                    catalog=plan.catalog,
-                    broker=base.broker,
-                    gateway=base.gateway,
-                    trail=base.trail,
-                    refusals=base.refusals,
-                    redactor=base.redactor,
-                    default_model=SCRIPTED if plan.script else "",
-                )
+                async with going(_rounds(plan, base, runner, report), base.trail, report):
+                    yield ControlSide(
+                        folder=plan.folder,
+                        runner=runner,
+                        parts=parts,
+                        names=plan.names,
+                        catalog=plan.catalog,
+                        broker=base.broker,
+                        gateway=base.gateway,
+                        trail=base.trail,
+                        refusals=base.refusals,
+                        redactor=base.redactor,
+                        default_model=SCRIPTED if plan.script else "",
+                    )
             finally:
                 await asyncio.shield(in_thread(runner.close))
                 # Before the listener ends, so that long polls end at once.
@@ -194,5 +207,36 @@ def _egress(plan: Plan, base: _Base, report: Report) -> AbstractAsyncContextMana
 
 async def _clean(parts: Collaborators, report: Report) -> None:
     """Takes away what killed runners left."""
-    for item in await reap(parts):
+    _tell_reaped(await reap(parts), report)
+
+
+def _tell_reaped(reaped: Iterable[Reaped], report: Report) -> None:
+    for item in reaped:
         report(f"reaped {item.invocation_id}: {item.why}{''.join(f'; {text}' for text in item.failures)}")
+
+
+def _rounds(plan: Plan, base: _Base, runner: SecureAgentRunner, report: Report) -> list[Round]:
+    """What is done again and again while the control side lives."""
+
+    async def clean() -> None:
+        reaped = await runner.reap()
+        _tell_reaped(reaped, report)
+        if failed := [item for item in reaped if item.failures]:
+            raise RingfenceError(f"{len(failed)} could not be taken away whole: {failed[0].failures[0]}")
+
+    def tell(anomaly: Anomaly) -> None:
+        fields = {"code": anomaly.kind, "detail": anomaly.detail, "source": anomaly.source, "event": anomaly.event}
+        fields |= {"at": anomaly.at.isoformat(), "allowed": anomaly.allowed, "role": anomaly.role_arn}
+        fields |= {
+            "session": anomaly.session_name,
+            "of_invocation": anomaly.invocation_id,
+            "resource": anomaly.credential_id,
+        }
+        base.trail.record("alert.credential", None, **fields)
+        report(f"alert: {anomaly.kind}: {anomaly.detail}")
+
+    rounds = [Round("reaping", plan.reap_seconds, clean)]
+    if plan.events is not None:
+        watch = Watch(base.broker, plan.events, tell, late=plan.late)
+        rounds.append(Round("watching", plan.watch_seconds, functools.partial(in_thread, watch.look)))
+    return rounds

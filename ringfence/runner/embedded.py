@@ -5,17 +5,19 @@ Trust zone: control side.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.config import Config
 
-from ringfence.broker import Credential
-from ringfence.broker.factory import broker_for
+from ringfence.broker import Credential, lookup
+from ringfence.broker.factory import broker_for, events_client
 from ringfence.catalog import load as load_catalog
 from ringfence.catalog.model import Catalog
 from ringfence.egress.policy import ways_out
@@ -33,6 +35,9 @@ from ringfence.settings import Settings, load_stack
 
 # No retry helps against a server on this machine, and no answer takes long.
 _CLIENT = Config(retries={"total_max_attempts": 2}, connect_timeout=5, read_timeout=30, proxies={})
+
+# The embedded AWS tells of a call at once.
+_EVENTS_LATE, _WATCH_SECONDS = timedelta(seconds=30), 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,9 @@ def _plan(found: Ground, report: Report, executor: str, script: Path | None, opt
         egress=egress,
         secrets=found.secrets,
         script=script,
+        events=functools.partial(lookup, events_client(found.project_dir, found.stack, found.home)),
+        late=_EVENTS_LATE,
+        watch_seconds=_WATCH_SECONDS,
         **options,
     )
 

@@ -1,7 +1,8 @@
 """Takes away what a killed or stuck runner left: units, credentials, sessions. Anyone may run it, any number of times.
 
 An invocation is reaped when its deadline has passed, when its deadline can't be read, or when its owner doesn't live; one
-of a living owner within its time is never touched. Credentials are revoked first.
+of a living owner within its time is never touched, nor is one that the caller's own process has under way. Credentials
+are revoked first.
 
 Trust zone: control side.
 """
@@ -9,6 +10,7 @@ Trust zone: control side.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -40,8 +42,16 @@ class Reaped:
     failures: tuple[str, ...] = ()
 
 
-async def reap(parts: Collaborators, clock=lambda: datetime.now(UTC)) -> list[Reaped]:
-    """One pass. Returns what was taken away, failures included; raises only when it can't be known what there is."""
+async def reap(
+    parts: Collaborators,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    spared: Callable[[], Collection[str]] = tuple,
+) -> list[Reaped]:
+    """One pass. Returns what was taken away, failures included; raises only when it can't be known what there is.
+
+    spared: ids that this process has under way and cleans up itself.
+    """
+    left_alone = set(spared())
     # Credentials are listed before the journal: whoever has one then is in the journal by now, or is finished.
     credentials = await in_thread(parts.broker.list, active=True)
     entries = await in_thread(parts.journal.entries)
@@ -52,9 +62,15 @@ async def reap(parts: Collaborators, clock=lambda: datetime.now(UTC)) -> list[Re
     for item in found.values():
         if why := await _why(parts, item, now):
             doomed[item.invocation_id] = why
-    for credential in credentials:
-        if credential.invocation_id not in found:
-            doomed[credential.invocation_id] = "its credentials belong to no invocation"
+    stray = {item.invocation_id for item in credentials} - set(found)
+    if stray:
+        # Those that ended while this looked have revoked their own by now.
+        for credential in await in_thread(parts.broker.list, active=True):
+            if credential.invocation_id in stray:
+                doomed[credential.invocation_id] = "its credentials belong to no invocation"
+    # Also those that ended, or began, while this looked.
+    for invocation_id in left_alone.union(spared()):
+        doomed.pop(invocation_id, None)
     slots = asyncio.Semaphore(REAPED_AT_ONCE)
 
     async def one(invocation_id: str, why: str) -> Reaped:
@@ -81,7 +97,8 @@ async def _why(parts: Collaborators, item: Found, now: datetime) -> str:
         return "its deadline can't be read"
     if item.deadline + timedelta(seconds=GRACE_SECONDS) <= now:
         return f"its deadline {item.deadline.isoformat(timespec='seconds')} has passed"
-    if not await in_thread(parts.owners.alive, item.owner):
+    # This process lives, whatever its heartbeat says.
+    if item.owner != parts.owners.id and not await in_thread(parts.owners.alive, item.owner):
         return f"its owner {item.owner} is dead"
     return ""
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 
 import pytest
 import yaml
 
-from components.alarms import EGRESS_METRIC, alarms
+from components.alarms import ALERTS_METRIC, EGRESS_METRIC, alarms
 from components.collector_config import gateway_config, render
 from components.dashboards import agents_dashboard, platform_dashboard
 from components.log_store import LogStore, LogStoreArgs
 from ringfence import telemetry_names as t
+from ringfence.audit import Trail
 
 ALARM = "aws:cloudwatch/metricAlarm:MetricAlarm"
 TOPIC = "arn:aws:sns:us-east-1:111122223333:ringfence-test-alerts"
@@ -86,12 +88,13 @@ def test_every_alarm_watches_published_metrics(names):
             if measure.namespace == t.METRIC_NAMESPACE:
                 assert (measure.name, frozenset(measure.dimensions)) in _published(names)
             else:
-                assert (measure.namespace, measure.name) == ("ringfence-test-egress", EGRESS_METRIC)
+                counted = {("ringfence-test-egress", EGRESS_METRIC), ("ringfence-test-alerts", ALERTS_METRIC)}
+                assert (measure.namespace, measure.name) in counted
 
 
 def test_every_alarm_goes_to_the_topic_and_one_of_its_values_decides(make, preview):
     made = make(preview).of_type(ALARM)
-    assert len(made) == 6
+    assert len(made) == 7
     for alarm in made:
         assert alarm["alarmActions"] == alarm["okActions"] == [TOPIC]
         assert [q["id"] for q in alarm["metricQueries"] if q["returnData"]] == ["result"]
@@ -111,15 +114,33 @@ def test_the_cost_alarm_knows_the_cap(make):
 
 
 def test_the_proxys_refusals_are_counted_from_its_log(make, names):
-    counted = make().one("aws:cloudwatch/logMetricFilter:LogMetricFilter")
+    counted = make().one("aws:cloudwatch/logMetricFilter:LogMetricFilter", "telemetry-egress-refusals")
     assert counted["pattern"] == '{ $.decision = "refused" }'
     assert counted["logGroupName"] == names.log_group("proxy")
     assert counted["metricTransformation"]["name"] == EGRESS_METRIC
 
 
-def test_with_those_of_the_log_store_there_is_room_for_the_proxys_three_among_ten(record, make, names):
+def test_alerts_of_the_audit_trail_are_counted_from_whichever_log_they_come_in(make, names, tmp_path):
+    recording = make()
+    filters = [r for r in recording.of_type("aws:cloudwatch/logMetricFilter:LogMetricFilter")]
+    counted = [item for item in filters if item["metricTransformation"]["name"] == ALERTS_METRIC]
+    assert {item["logGroupName"] for item in counted} == {names.log_group("control"), names.log_group("audit")}
+    trail = Trail(tmp_path / "trail.jsonl")
+    for kind in ("alert.credential", "alert.rounds", "credential.issued"):
+        trail.record(kind, None, detail="d")
+    lines = (tmp_path / "trail.jsonl").read_text().splitlines()
+    for item in counted:
+        terms = re.findall(r'\?"([^"]+)"', item["pattern"])
+        assert [any(term in json.dumps({"body": line}) for term in terms) for line in lines] == [True, True, False]
+    (alarm,) = [a for a in recording.of_type(ALARM) if a["name"].endswith("credential-misuse")]
+    (metric,) = [q["metric"] for q in alarm["metricQueries"] if "metric" in q]
+    assert (metric["metricName"], metric["namespace"]) == (ALERTS_METRIC, "ringfence-test-alerts")
+    assert alarm["threshold"] == 0
+
+
+def test_with_those_of_the_log_store_and_the_proxys_three_one_alarm_is_above_the_ten_that_cost_nothing(record, make, names):
     store = record(lambda: LogStore("logs", LogStoreArgs(names, alarm_topic_arn=TOPIC)))
-    assert len(store.of_type(ALARM)) + len(make().of_type(ALARM)) <= 7
+    assert len(store.of_type(ALARM)) + len(make().of_type(ALARM)) <= 8
 
 
 def test_nobody_who_reads_logs_takes_the_masks_off(record, names):

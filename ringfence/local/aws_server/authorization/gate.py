@@ -14,6 +14,7 @@ from ringfence.iam.request import Principal, Request
 from ringfence.local.aws_server.authorization.asking import Asked, Service, Unmapped, View, ambiguity
 from ringfence.local.aws_server.authorization.assuming import Caller, Denied, assume_for_pod, assume_role
 from ringfence.local.aws_server.authorization.dynamodb import DYNAMODB
+from ringfence.local.aws_server.authorization.events import note
 from ringfence.local.aws_server.authorization.others import BEDROCK_RUNTIME, CLOUDTRAIL, IAM, SECRETS_MANAGER
 from ringfence.local.aws_server.authorization.refusals import denial, refuse
 from ringfence.local.aws_server.authorization.roles import Undecided, permissions_of, role_of, tags_of
@@ -87,7 +88,12 @@ class Authorization:
             return refuse(call, "expired", "The security token included in the request is expired")
         if not hmac.compare_digest(signed.token.encode(), session.token.encode()):
             return refuse(call, "bad-token", "The security token included in the request is invalid.")
-        return self._check(call, signed, session.secret, now) or self._decide(call, session, now)
+        if refused := self._check(call, signed, session.secret, now):
+            return refused
+        answer = self._decide(call, session, now)
+        if (call.service, call.name) != ("sts", "AssumeRole"):
+            note(self._store, call, now, session, "AccessDenied" if answer is not None and answer.status >= 400 else "")
+        return answer
 
     @staticmethod
     def _check(call: Call, signed: Signed, secret: str, now: datetime) -> Reply | None:
@@ -100,24 +106,29 @@ class Authorization:
     def _operate(self, call: Call, now: datetime) -> Reply | None:
         """The operator's calls: AssumeRole is decided by the role's trust, everything else passes."""
         if (call.service, call.name) == ("eks-auth", "AssumeRoleForPodIdentity"):
-            return self._assume(call, lambda: assume_for_pod(call, self._store, now))
+            return self._assume(call, lambda: assume_for_pod(call, self._store, now), now)
         if (call.service, call.name) == ("sts", "AssumeRole"):
             # moto's name for whoever calls with a key that it hasn't issued; AWS's principals have no such ARN.
             principal = Principal("AWS", f"arn:aws:iam::{call.account}:user/moto")
             caller = Caller(principal, None, principal.context() | _context(call, now))
-            return self._assume(call, lambda: assume_role(call, caller, now))
+            return self._assume(call, lambda: assume_role(call, caller, now), now)
         return None
 
-    def _assume(self, call: Call, assume: Callable[[], tuple[dict[str, Any], Session]]) -> Reply:
+    def _assume(
+        self, call: Call, assume: Callable[[], tuple[dict[str, Any], Session]], now: datetime, by: Session | None = None
+    ) -> Reply:
+        """by: whose call it is, None for the operator's."""
         try:
             output, session = assume()
         except (Denied, Undecided) as error:
+            note(self._store, call, now, by, "AccessDenied")
             return refuse(call, "denied", str(error))
         except ApiError as error:
             return serialize(call, error)
         except (KeyError, TypeError, ValueError):
             return refuse(call, "denied", "The request is malformed.")
         self._sessions.add(session)
+        note(self._store, call, now, by, made=session)
         return serialize(call, output)
 
     def _decide(self, call: Call, session: Session, now: datetime) -> Reply | None:
@@ -147,7 +158,7 @@ class Authorization:
         context = dict(session.principal.context()) | _context(call, now) | _of_session(session, role)
         if (call.service, call.name) == ("sts", "AssumeRole"):
             caller = Caller(session.principal, permissions, context, session)
-            return self._assume(call, lambda: assume_role(call, caller, now))
+            return self._assume(call, lambda: assume_role(call, caller, now), now, session)
         service = SERVICES.get(call.service)
         question = service.questions.get(call.name) if service else None
         if service is None or question is None:
@@ -161,7 +172,11 @@ class Authorization:
 
 
 def _settle(
-    permissions: Permissions, session: Session, asked: Asked, context: Mapping[str, tuple[str, ...]], keys: frozenset[str]
+    permissions: Permissions,
+    session: Session,
+    asked: Asked,
+    context: Mapping[str, tuple[str, ...]],
+    keys: frozenset[str],
 ) -> None:
     """Returns when the session may do what is asked. Raises Denied, Undecided."""
     request = Request(asked.action, asked.resource, {**context, **asked.context}, session.principal)

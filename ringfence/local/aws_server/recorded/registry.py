@@ -21,6 +21,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "autoscaling": ("autoscaling",),
     "budgets": ("budgets",),
     "ce": ("cost_explorer",),
+    "cloudtrail": ("events",),
     "cloudwatch": ("monitoring",),
     "ec2": ("ec2", "instances", "security_groups"),
     "eks": ("eks", "eks_cluster"),
@@ -32,6 +33,9 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 # What moto keeps and shows but doesn't act on, though a reader might think so.
 REMARKS: dict[str, tuple[str, ...]] = {
+    "cloudtrail": (
+        "LookupEvents tells of this server's own sessions: each authenticated call, data events included, the latest 20,000.",
+    ),
     "iam": (
         "Requests of sessions are decided by our own evaluator (role, boundary, session policy), not by AWS's; what it "
         "has no mapping for is denied.",
