@@ -138,6 +138,10 @@ class SecureAgentRunner:
         self._loop.call(ticket.cancel)
         return True
 
+    def secrets(self) -> frozenset[str]:
+        """Exact values that nobody may see: credentials handed out lately, tokens of sandboxes under way."""
+        return self._lifecycle.secrets()
+
     def active(self) -> list[str]:
         """Ids of the tasks that are under way or wait for a place."""
         with self._lock:

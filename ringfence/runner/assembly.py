@@ -91,7 +91,7 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class ControlSide:
     """A control side that works. folder: of its files; default_model: ``scripted`` with a script, else empty; parts: what
-    runner and reaper work with."""
+    runner and reaper work with; secrets: every exact value that it knows at the moment."""
 
     folder: Path
     runner: SecureAgentRunner
@@ -104,6 +104,7 @@ class ControlSide:
     refusals: Refusals
     redactor: Redactor
     default_model: str
+    secrets: Callable[[], frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ class _Base:
     redactor: Redactor
     broker: Broker
     gateway: Gateway
+    secrets: Callable[[], Iterable[str]]
 
 
 @contextmanager
@@ -122,8 +124,10 @@ def _base(plan: Plan) -> Iterator[_Base]:
     brokers: list[Broker] = []
 
     def secrets() -> Iterable[str]:
-        return {*plan.secrets(), *(value for broker in brokers for value in broker.secrets())}
+        keys = (key for upstream in found for key in upstream.secrets())
+        return {*plan.secrets(), *keys, *(value for broker in brokers for value in broker.secrets())}
 
+    found = upstreams(os.environ if plan.environ is None else plan.environ, plan.script)
     redactor = Redactor(secrets)
     trail = Trail(plan.folder / TRAIL_FILE, redactor, mirror=plan.mirror)
     refusals = Refusals(trail)
@@ -135,12 +139,11 @@ def _base(plan: Plan) -> Iterator[_Base]:
     def used(invocation: Invocation, use: ModelUse) -> None:
         trail.record("model.called", invocation, **use.fields())
 
-    found = upstreams(os.environ if plan.environ is None else plan.environ, plan.script)
     (plan.folder / LEDGER_FILE).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     brokers.append(plan.make_broker())
     gateway = Gateway(plan.folder / LEDGER_FILE, found, on_refusal=refused, on_use=used)
     try:
-        yield _Base(trail, refusals, redactor, brokers[0], gateway)
+        yield _Base(trail, refusals, redactor, brokers[0], gateway, secrets)
     finally:
         gateway.stop()
 
@@ -192,6 +195,7 @@ async def control_side(plan: Plan, report: Report) -> AsyncIterator[ControlSide]
                         refusals=base.refusals,
                         redactor=base.redactor,
                         default_model=SCRIPTED if plan.script else "",
+                        secrets=lambda: runner.secrets().union(base.secrets()),
                     )
             finally:
                 await asyncio.shield(in_thread(runner.close))

@@ -23,6 +23,7 @@ from ringfence.invocation import MAX_CONVERSATION_USD, MAX_SECONDS, Invocation, 
 from ringfence.local import examples
 from ringfence.local.console import Clock
 from ringfence.local.lifecycle import Embedded, find_project, home_of
+from ringfence.redaction import MaskedOutput
 from ringfence.runner.assembly import ControlSide
 from ringfence.runner.embedded import Ground, ground, running
 from ringfence.runner.summary import Watched, as_dict, show
@@ -72,13 +73,14 @@ def run(task: Path | None, executor: str, stack: str, project: Path, as_json: bo
 
     Exit codes: 0 it succeeded, 1 it failed, 2 it was refused or the input is bad, 130 interrupted.
     """
+    output = MaskedOutput().install()
     clock = Clock(functools.partial(click.echo, err=True))
     folder = find_project(project)
     embedded = Embedded(folder, stack=stack, home=home_of(folder), clock=clock)
     found = ground(embedded, stack)
     asked = _asked(found, task, given)
     watched = Watched(clock)
-    result, probed = asyncio.run(_run(found, asked, executor, watched))
+    result, probed = asyncio.run(_run(found, asked, executor, watched, output))
     trail = found.home.root / TRAIL_FILE
     if as_json:
         click.echo(
@@ -127,8 +129,14 @@ def _of_file(task: TaskFile, options: Mapping[str, Any], script: Path | None) ->
     return Asked(task.user, task.tools, task.prompt, {**options, "model": model}, script, task.probe)
 
 
-async def _run(found: Ground, asked: Asked, executor: str, watched: Watched) -> tuple[Result, str]:
-    async with running(found, watched.clock.say, executor=executor, script=asked.script) as control:
+async def _run(
+    found: Ground, asked: Asked, executor: str, watched: Watched, output: MaskedOutput
+) -> tuple[Result, str]:
+    async with contextlib.AsyncExitStack() as stack:
+        control = await stack.enter_async_context(
+            running(found, watched.clock.say, executor=executor, script=asked.script)
+        )
+        stack.enter_context(output.also(control.secrets))
         options = {**asked.options, "model": asked.options["model"] or control.default_model}
         groups = found.catalog.groups_of(asked.user)
         task = asyncio.create_task(

@@ -101,9 +101,9 @@ class Lifecycle:
         self.parts = parts
         self._under_way: dict[str, Work] = {}
         # One for all invocations: what one sandbox was given is masked in another's words too.
-        self.redactor = Redactor(self._secrets)
+        self.redactor = Redactor(self.secrets)
 
-    def _secrets(self) -> frozenset[str]:
+    def secrets(self) -> frozenset[str]:
         """Exact values that nobody may see: what the broker handed out lately, and the tokens of sandboxes under way."""
         own = (work.secrets for work in list(self._under_way.values()))
         return frozenset(self.parts.broker.secrets()).union(*own)

@@ -15,6 +15,7 @@ import click
 from ringfence.errors import InputError, Problem
 from ringfence.local.console import Clock
 from ringfence.local.lifecycle import Embedded, find_project, home_of
+from ringfence.redaction import MaskedOutput
 from ringfence.runner.assembly import ControlSide
 from ringfence.service.app import application
 from ringfence.service.desk import Desk
@@ -118,9 +119,10 @@ def serve(**given: Any) -> None:
     oidc = _oidc(given)
     if not oidc and not listen.client_ca:
         raise InputError([Problem("serve", "", "nobody could prove who they are", "give --oidc-issuer or --client-ca")])
-    logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
+    output = MaskedOutput().install()
+    logging.basicConfig(format="%(levelname)s %(name)s %(message)s", force=True)
     clock = Clock(functools.partial(click.echo, err=True))
-    asyncio.run(_serve(_control(given, clock), listen, oidc, given, clock))
+    asyncio.run(_serve(_control(given, clock), listen, oidc, given, clock, output))
 
 
 def _control(given: Mapping[str, Any], clock: Clock) -> AbstractAsyncContextManager[ControlSide]:
@@ -146,31 +148,39 @@ async def _serve(
     oidc: Oidc | None,
     given: Mapping[str, Any],
     clock: Clock,
+    output: MaskedOutput,
 ) -> None:
     async with context as control:
-        # Waiting sandboxes begin now, not with the first task.
-        await asyncio.to_thread(control.runner.start)
-        store, metrics = Store(control.folder / STORE), Metrics()
-        desk = Desk(control.runner, store, metrics, max_running=given["max_running"], max_open=given["max_open"])
-        parts = Parts(
-            control.catalog,
-            desk,
-            store,
-            control.trail,
-            control.refusals,
-            metrics,
-            control.redactor,
-            oidc,
-            listen.client_ca is not None,
-            _rates(given),
-            given["model"] or control.default_model,
-            control.gateway.metrics_text,
-        )
-        made = server(application(parts), desk, listen, given["drain_seconds"])
-        scheme = "https" if listen.certificate else "http"
-        clock.say(f"serving on {scheme}://{listen.host}:{listen.port}; /openapi.json describes it")
-        try:
-            await made.serve()
-        finally:
-            store.close()
-        clock.say("ended; nothing is left running")
+        with output.also(control.secrets):
+            await _serving(control, listen, oidc, given, clock)
+
+
+async def _serving(
+    control: ControlSide, listen: Listen, oidc: Oidc | None, given: Mapping[str, Any], clock: Clock
+) -> None:
+    # Waiting sandboxes begin now, not with the first task.
+    await asyncio.to_thread(control.runner.start)
+    store, metrics = Store(control.folder / STORE), Metrics()
+    desk = Desk(control.runner, store, metrics, max_running=given["max_running"], max_open=given["max_open"])
+    parts = Parts(
+        control.catalog,
+        desk,
+        store,
+        control.trail,
+        control.refusals,
+        metrics,
+        control.redactor,
+        oidc,
+        listen.client_ca is not None,
+        _rates(given),
+        given["model"] or control.default_model,
+        control.gateway.metrics_text,
+    )
+    made = server(application(parts), desk, listen, given["drain_seconds"])
+    scheme = "https" if listen.certificate else "http"
+    clock.say(f"serving on {scheme}://{listen.host}:{listen.port}; /openapi.json describes it")
+    try:
+        await made.serve()
+    finally:
+        store.close()
+    clock.say("ended; nothing is left running")
