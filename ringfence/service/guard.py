@@ -52,16 +52,16 @@ class Guard:
             await send(message)
 
         try:
-            body = await asyncio.wait_for(self._read(scope, receive), self._seconds)
+            try:
+                body = await self._in_time(scope, receive)
+            except ApiError as said:
+                # What is still on its way is not read: the connection can't be used again.
+                said.headers["Connection"] = "close"
+                await answer(said, request_id)(scope, receive, sending)
+                return
             if body is None:
                 return
             await self._app(scope, _replay(body, receive), sending)
-        except (ApiError, TimeoutError) as error:
-            late = ApiError(408, "body_too_slow", f"the body did not arrive within {self._seconds:.0f} s")
-            said = error if isinstance(error, ApiError) else late
-            # What is still on its way is not read: the connection can't be used again.
-            said.headers["Connection"] = "close"
-            await answer(said, request_id)(scope, receive, sending)
         except Exception as error:
             text = self._redactor.text(f"{type(error).__name__}: {error}")
             _log.error("request %s failed: %s", request_id, text)
@@ -70,6 +70,14 @@ class Guard:
                 raise ConnectionAbortedError(f"request {request_id} failed after its answer had begun") from None
         finally:
             self._metrics.request(scope["method"], scope.get("route"), status)
+
+    async def _in_time(self, scope: Any, receive: Any) -> bytes | None:
+        """As `_read`, within the time that a body may take. Raises ApiError."""
+        try:
+            return await asyncio.wait_for(self._read(scope, receive), self._seconds)
+        except TimeoutError:
+            text = f"the body did not arrive within {self._seconds:.0f} s"
+            raise ApiError(408, "body_too_slow", text) from None
 
     async def _read(self, scope: Any, receive: Any) -> bytes | None:
         """The body; None when the client went away. Raises ApiError when it is too large."""
