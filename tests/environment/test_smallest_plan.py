@@ -79,6 +79,10 @@ NO_OTHER_POLICY_OF_THE_BROKER = (
 LISTENERS = "aws:s3/bucketObjectv2:BucketObjectv2 egress-listeners"
 # What the runner makes sandboxes from. A ConfigMap's data can't be changed in place, so that what mounts it sees one version.
 UNIT = "kubernetes:core/v1:ConfigMap sandbox-unit"
+# What the service reads at its start: its pod is replaced when the catalog or the unit changes.
+SERVICE_FILES = "kubernetes:core/v1:ConfigMap service-project"
+SERVICE = "kubernetes:apps/v1:Deployment service-deployment"
+REGISTRIES = ["registry.example.com/agents", "123456789012.dkr.ecr.us-east-1.amazonaws.com"]
 
 TABLE = [
     Change(
@@ -88,8 +92,8 @@ TABLE = [
     ),
     Change(
         "another registry",
-        {"allowedRegistries": ["registry.example.com/agents"]},
-        updates=["kubernetes:admissionregistration.k8s.io/v1:ValidatingAdmissionPolicy sandbox-sandbox-pod"],
+        {"allowedRegistries": REGISTRIES},
+        updates=["kubernetes:admissionregistration.k8s.io/v1:ValidatingAdmissionPolicy sandbox-sandbox-pod", SERVICE],
         replaces=[UNIT],
     ),
     Change(
@@ -134,14 +138,20 @@ TABLE = [
         "a grant less",
         {},
         catalog=with_a_grant_less,
-        updates=["aws:iam/rolePolicy:RolePolicy model-call-grants", "aws:iam/policy:Policy model-call-boundary-policy"],
+        updates=[
+            "aws:iam/rolePolicy:RolePolicy model-call-grants",
+            "aws:iam/policy:Policy model-call-boundary-policy",
+            SERVICE,
+        ],
+        replaces=[SERVICE_FILES],
     ),
     Change(
         "a tool without a way out",
         {},
         catalog=with_a_tool("model-call"),
         creates=ITS_ROLE,
-        updates=[NO_OTHER_POLICY_OF_THE_BROKER],
+        updates=[NO_OTHER_POLICY_OF_THE_BROKER, SERVICE],
+        replaces=[SERVICE_FILES],
     ),
     Change(
         "a tool with a domain of its own",
@@ -152,8 +162,9 @@ TABLE = [
             NO_OTHER_POLICY_OF_THE_BROKER,
             LISTENERS,
             "aws:route53/resolverFirewallDomainList:ResolverFirewallDomainList network-dns-allow-domains",
+            SERVICE,
         ],
-        replaces=[UNIT],
+        replaces=[UNIT, SERVICE_FILES],
     ),
     Change(
         "a zone more",
