@@ -27,15 +27,21 @@ def catalog() -> None:
 def check(path: Path) -> None:
     """Report every problem of the catalog. Exits with 2 if there is one.
 
-    A tool whose grants fit no session policy is one: no credential of it could be issued. Sizes are those of the longest
-    partition and region; a preview takes the stack's own.
+    A grant that stands for no exact host of AWS is one: the proxy would open nothing for it. So is a tool whose grants fit
+    no session policy: no credential of it could be issued. Sizes are those of the longest partition and region; a
+    preview takes the stack's own.
     """
     # Imported here: `ringfence.iam` stands on the catalog's models.
+    from ringfence.egress import aws_hosts
     from ringfence.iam.session_grants import session_problems
 
     found = load(path)
-    if problems := [problem for tool in found.tools for problem in session_problems(tool, _LONGEST, tool.source.file)]:
+    problems = [problem for tool in found.tools for problem in session_problems(tool, _LONGEST, tool.source.file)]
+    if problems := problems + aws_hosts.problems(found.tools):
         raise InputError(problems)
+    for tool in found.tools:
+        if services := aws_hosts.of_every_account(tool):
+            click.echo(f"note: {tool.name} opens {', '.join(services)} of every account: docs/threat-model.md")
     click.echo(
         f"{len(found.tools)} tools, {len(found.capabilities)} capabilities, {len(found.roles)} roles: no problems"
     )

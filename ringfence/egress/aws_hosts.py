@@ -26,7 +26,7 @@ _ENDPOINTS = {
 # Called by the model gateway for the sandbox, and by no tool itself.
 _MODELS = "bedrock"
 # Services whose gateway endpoints say by account what is reached; for the others docs/threat-model.md says what is left.
-GATEWAY_ENDPOINTS = frozenset({"dynamodb", "s3"})
+_HELD_TO_THE_ACCOUNT = frozenset({"dynamodb", "s3"})
 _BUCKET = re.compile(r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$")
 # Names that S3 gives to other things than buckets (docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html).
 _NO_BUCKETS = ("-s3alias", "--ol-s3", "--x-s3", "--table-s3")
@@ -39,9 +39,11 @@ def calls_aws(tool: Tool) -> bool:
     return any(_services(grant) for grant in tool.grants)
 
 
-def services(tool: Tool) -> frozenset[str]:
-    """IAM prefixes of the services that the tool calls itself."""
-    return frozenset().union(*(_services(grant) for grant in tool.grants))
+def of_every_account(tool: Tool) -> tuple[str, ...]:
+    """IAM prefixes of services that the tool's listener opens without a gateway endpoint: whoever brings keys of another
+    account into the sandbox reaches that account's resources there."""
+    called = frozenset().union(*(_services(grant) for grant in tool.grants))
+    return tuple(sorted(called - _HELD_TO_THE_ACCOUNT))
 
 
 def aws_hosts(tool: Tool, names: Names) -> tuple[str, ...]:

@@ -156,6 +156,8 @@ def test_the_catalogs_check_names_file_grant_and_remedy(tmp_path):
     folder = Path(shutil.copytree(CATALOG, tmp_path / "catalog"))
     good = CliRunner().invoke(commands, ["check", "--path", str(folder)])
     assert good.exit_code == 0, good.output
+    notes = [line for line in good.output.splitlines() if line.startswith("note: ")]
+    assert notes == ["note: email-notifier opens ses of every account: docs/threat-model.md"]
     file = folder / "tools" / "s3-report-reader.yaml"
     data = yaml.safe_load(file.read_text())
     data["grants"][0]["resources"] = ["arn:${partition}:s3:::example-reports-*/published/*"]
