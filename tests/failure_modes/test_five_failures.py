@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 from click.testing import CliRunner
 
 from ringfence.audit import Refusals, verify
@@ -138,7 +139,7 @@ def secrets_of(side, script: str = "steps:\n  - say: done\n") -> tuple[str, list
     return output, [*shown, trail], seen
 
 
-def test_a_task_that_prints_its_credentials_in_any_spelling_shows_none_of_them(side):
+def test_a_task_that_prints_its_credentials_in_the_spellings_that_the_mask_knows_shows_none_of_them(side):
     output, others, seen = secrets_of(side)
     assert len(seen) == 2 and "[redacted:value]" in output
     assert leaked(output, seen) == []
@@ -149,6 +150,27 @@ def test_without_the_mask_the_same_task_leaks_them(side, monkeypatch: pytest.Mon
     monkeypatch.setattr(Redactor, "text", lambda self, text: text)
     output, _, seen = secrets_of(side)
     assert leaked(output, seen)
+
+
+SPELLED_OUT = f"""
+mine = credential()
+spelled = {{name: "~".join(mine[name]) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")}}
+answer({{"read": read({REPORTS!r}, "published/2026-10.csv"), **spelled}})
+"""
+
+
+def test_a_spelling_that_no_mask_knows_shows_a_credential_that_is_dead_by_then(side):
+    """The limit of masking, as the threat model states it, and what holds then."""
+    told = json.loads(side.run(hostile=SPELLED_OUT).output)
+    assert "north,1250" in told["read"]
+    key = {
+        "aws_access_key_id": told["AccessKeyId"].replace("~", ""),
+        "aws_secret_access_key": told["SecretAccessKey"].replace("~", ""),
+        "aws_session_token": told["SessionToken"].replace("~", ""),
+    }
+    with pytest.raises(ClientError) as caught:
+        side.cloud.client("s3", **key).get_object(Bucket=REPORTS, Key="published/2026-10.csv")
+    assert caught.value.response["Error"]["Code"] == "AccessDenied"
 
 
 # Escape through shared resources
@@ -310,6 +332,11 @@ def test_a_model_that_obeys_a_poisoned_file_gets_nothing_of_what_it_asks_for(sid
     assert "4711" not in result.output
     refused = {record["status_code"] for record in side.records("tool.refused")}
     assert "argument_not_allowed" in refused and len(side.records("tool.refused")) >= 3
+    calls = side.records("model.called")
+    assert len(calls) == 5 and {record["unmapped"]["stated_by"] for record in calls} == {"gateway"}
+    (read,) = side.records("tool.called")
+    assert read["resources"] == [{"type": "tool", "name": "s3-report-reader"}]
+    assert (read["unmapped"]["stated_by"], read["unmapped"]["trusted"]) == ("sandbox", False)
 
 
 READ_BOTH = f"answer([read({REPORTS!r}, 'published/2026-10.csv'), read({PAYROLL!r}, 'published/salaries.csv')])"
