@@ -21,6 +21,7 @@ from ringfence.runner.executor import ExecutorError, Unit, size_of
 from ringfence.runner.journal import SqliteJournal
 from ringfence.runner.kubernetes_client import CallError
 from ringfence.runner.kubernetes_executor import _exit, _leftover
+from ringfence.runner.local_executor import LocalExecutor, Ways
 from ringfence.runner.owners import ProcessOwners
 from ringfence.runner.ports import Entry
 from ringfence.runner.threads import LoopThread, in_thread
@@ -283,3 +284,21 @@ def test_what_a_namespace_does_not_say_counts_against_it():
     late = (NOW + timedelta(seconds=5)).isoformat()
     read = _leftover({"name": "sandbox-a", "annotations": {manifests.DEADLINE_ANNOTATION: late}})
     assert read.deadline == NOW + timedelta(seconds=5)
+
+
+AWS_TOOLS = ("email-notifier", "s3-report-reader", "ticket-store")
+
+
+@pytest.mark.parametrize("name", AWS_TOOLS)
+def test_on_one_machine_a_tool_that_calls_aws_has_the_embedded_endpoint_or_a_listener_or_is_refused(name: str, tmp_path: Path):
+    """As in a cluster (`KubernetesExecutor.fit`), where there is no endpoint, only the listener."""
+
+    def executor(**ways: object) -> LocalExecutor:
+        return LocalExecutor(tmp_path / "state", Path("/none"), None, Ways(("127.0.0.1", 1), **ways))
+
+    tool = catalog().tool(name)
+    assert executor(aws=("127.0.0.1", 2)).fit([tool]).ports == {}
+    assert list(executor(tools={name: ("127.0.0.1", 3)}).fit([tool]).ports) == [name]
+    with pytest.raises(ExecutorError, match=f"tool {name} has grants, but no listener"):
+        executor().fit([tool])
+    assert executor().fit([catalog().tool("model-call")]).ports == {}
