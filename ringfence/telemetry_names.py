@@ -27,6 +27,12 @@ STATE = "ringfence.state"
 TOOL = "gen_ai.tool.name"
 TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105 (input or output tokens of a model)
 ERROR_TYPE = "error.type"
+OPERATION, AGENT, CONVERSATION = "gen_ai.operation.name", "gen_ai.agent.name", "gen_ai.conversation.id"
+PROVIDER, MODEL, CALL_ID = "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.tool.call.id"
+INPUT_TOKENS, OUTPUT_TOKENS = "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"
+COST = "ringfence.conversation.cost_usd"
+# Whose word a span is: the control side's own unless it says `sandbox`.
+STATED_BY = "ringfence.stated_by"
 
 ALLOWED, REFUSED, OK, ERROR, FAILED = "allowed", "refused", "ok", "error", "failed"
 OTHER = "_OTHER"
@@ -91,7 +97,7 @@ ALLOWED_ATTRIBUTES = (
     "gen_ai.request.max_tokens", "gen_ai.request.model", "gen_ai.response.finish_reasons", "gen_ai.response.id",
     "gen_ai.response.model", TOKEN_TYPE, "gen_ai.tool.call.id", TOOL, "gen_ai.tool.type",
     "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "mcp.method.name",
-    ENVIRONMENT, STREAM, INVOCATION_ID, OUTCOME, STATE, "ringfence.decision.reason", "ringfence.user.role",
-    "ringfence.conversation.cost_usd", "ringfence.destination",
+    ENVIRONMENT, STREAM, INVOCATION_ID, OUTCOME, STATE, STATED_BY, "ringfence.decision.reason", "ringfence.user.role",
+    COST, "ringfence.destination",
     "exporter", "receiver", "processor", "transport", "data_type",
 )  # fmt: skip

@@ -132,7 +132,7 @@ class Metrics:
         for name, field in (("spent", "spent_usd"), ("reserved", "reserved_usd"), ("cap", "cap_usd")):
             lines.append(f"# TYPE ringfence_conversation_{name}_usd gauge")
             lines += [
-                f'ringfence_conversation_{name}_usd{{conversation="{_shown(entry.id)}"}} {getattr(entry, field)}'
+                f'ringfence_conversation_{name}_usd{{conversation="{conversation_label(entry.id)}"}} {getattr(entry, field)}'
                 for entry in conversations
             ]
         return "\n".join(lines) + "\n"
@@ -142,7 +142,7 @@ def _family(name: str, kind: str, label: str, counts: Counter[str]) -> list[str]
     return [f"# TYPE {name} {kind}", *(f'{name}{{{label}="{value}"}} {n}' for value, n in sorted(counts.items()))]
 
 
-def _shown(conversation: str) -> str:
+def conversation_label(conversation: str) -> str:
     """A conversation as a label: whoever named it may have put a person's name into it."""
     if ID_PATTERN.fullmatch(conversation):
         return conversation

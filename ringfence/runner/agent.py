@@ -358,6 +358,7 @@ class SecureAgentRunner:
             duration_seconds=round(result.duration_seconds, 3),
         )
         result = dataclasses.replace(result, audit_id=audit_id)
+        self._parts.tracing.ended(work.invocation, status, work.cost_usd)
         if work.begun or work.warm:
             await self._lifecycle.finish(work)
         if work.watch:

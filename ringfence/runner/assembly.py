@@ -40,6 +40,7 @@ from ringfence.runner.reaper import Reaped, reap
 from ringfence.runner.request import RunnerLimits
 from ringfence.runner.rounds import Round, going
 from ringfence.runner.threads import in_thread
+from ringfence.runner.tracing import Tracing, exported
 
 # Where things lie below a control side's folder.
 JOURNAL, SANDBOXES = Path("runner", "journal.sqlite"), Path("sandboxes")
@@ -117,17 +118,25 @@ class _Base:
     broker: Broker
     gateway: Gateway
     secrets: Callable[[], Iterable[str]]
+    tracing: Tracing
 
 
 @contextmanager
 def _base(plan: Plan) -> Iterator[_Base]:
+    with exported(os.environ if plan.environ is None else plan.environ) as tracing, _traced(plan, tracing) as base:
+        yield base
+
+
+@contextmanager
+def _traced(plan: Plan, tracing: Tracing) -> Iterator[_Base]:
     brokers: list[Broker] = []
 
     def secrets() -> Iterable[str]:
         keys = (key for upstream in found for key in upstream.secrets())
         return {*plan.secrets(), *keys, *(value for broker in brokers for value in broker.secrets())}
 
-    found = upstreams(os.environ if plan.environ is None else plan.environ, plan.script)
+    environ = os.environ if plan.environ is None else plan.environ
+    found = upstreams(environ, plan.script)
     redactor = Redactor(secrets)
     trail = Trail(plan.folder / TRAIL_FILE, redactor, mirror=plan.mirror)
     refusals = Refusals(trail)
@@ -138,12 +147,13 @@ def _base(plan: Plan) -> Iterator[_Base]:
 
     def used(invocation: Invocation, use: ModelUse) -> None:
         trail.record("model.called", invocation, **use.fields())
+        tracing.model_called(invocation, use)
 
     (plan.folder / LEDGER_FILE).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     brokers.append(plan.make_broker())
     gateway = Gateway(plan.folder / LEDGER_FILE, found, on_refusal=refused, on_use=used)
     try:
-        yield _Base(trail, refusals, redactor, brokers[0], gateway, secrets)
+        yield _Base(trail, refusals, redactor, brokers[0], gateway, secrets, tracing)
     finally:
         gateway.stop()
 
@@ -159,6 +169,7 @@ def _parts(plan: Plan, base: _Base, gateway: Address) -> Collaborators:
         refusals=base.refusals,
         journal=plan.make_journal() if plan.make_journal else SqliteJournal(plan.folder / JOURNAL),
         owners=plan.make_owners(),
+        tracing=base.tracing,
     )
 
 

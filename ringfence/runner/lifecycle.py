@@ -123,7 +123,8 @@ class Lifecycle:
             work.begun.append(step)
             work.tell(step.name, State.BEGIN)
             try:
-                await step.do(self, work)
+                with self.parts.tracing.step(work.invocation, step.name):
+                    await step.do(self, work)
             except BaseException as error:
                 work.tell(step.name, State.FAILED, str(error) or type(error).__name__)
                 raise
@@ -236,6 +237,7 @@ class Lifecycle:
             work.redactor,
             functools.partial(self._audit, work),
             lambda refusal: self.refuse(work.invocation, refusal, work.source, "tool.refused"),
+            functools.partial(self.parts.tracing.tool_called, work.invocation),
         )
         with contextlib.suppress(Exception):
             async for event in self.parts.gateway.events(work.id):

@@ -15,6 +15,7 @@ from ringfence.catalog.model import Tool
 from ringfence.invocation import Invocation, Refusal, Status, Usage
 from ringfence.names import Names
 from ringfence.runner.executor import Executor
+from ringfence.runner.tracing import NoTracing, Tracing
 
 
 class Decision(Protocol):
@@ -37,10 +38,12 @@ class SandboxResult(Protocol):
 
 
 class SandboxEvent(Protocol):
-    """One thing that the sandbox says while it works: untrusted. type: ``tool_call``, ``refusal``, ``progress``, ``log``."""
+    """One thing that the sandbox says while it works: untrusted. type: ``tool_call``, ``refusal``, ``progress``, ``log``.
+    at: when it arrived."""
 
     type: str
     data: Mapping[str, Any]
+    at: datetime
 
 
 class Gateway(Protocol):
@@ -173,3 +176,4 @@ class Collaborators:
     refusals: RefusalLog
     journal: Journal
     owners: Owners
+    tracing: Tracing = field(default_factory=NoTracing)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from ringfence.invocation import MAX_SECONDS, Refusal
@@ -20,6 +21,8 @@ MAX_REFUSALS, MAX_TOOL_CALLS, MAX_SIGNALS = 100, 1000, 100
 TEXT_CHARACTERS, NAME_CHARACTERS, LIST_ITEMS = 500, 80, 20
 # At or above, a signal is an alert: where the sandbox's own gate turns strict.
 ALERT_SCORE = 0.5
+# An event may wait so long in the sandbox.
+_BATCH_SECONDS = 10
 # Refusals that say that the agent went for what untrusted text named.
 _FOLLOWED = frozenset({"argument_tainted", "argument_suspicious", "secret_in_arguments"})
 # In every record that rests on a sandbox's word alone.
@@ -27,16 +30,20 @@ UNTRUSTED: Mapping[str, Any] = {"stated_by": "sandbox", "trusted": False}
 
 Audit = Callable[..., Awaitable[None]]
 Refuse = Callable[[Refusal], Awaitable[None]]
+# A tool call or refusal as recorded, and when it was told.
+Trace = Callable[[Mapping[str, Any], datetime], None]
 
 
 @dataclass(slots=True)
 class Statements:
     """One invocation's. audit: records an event, by kind and fields; refuse: records a refusal; both raise when they
-    can't. unrecorded: why something that arrived is not on record, which fails the task."""
+    can't; trace: gets tool calls and refusals once they are recorded. unrecorded: why something that arrived is not on
+    record, which fails the task."""
 
     redactor: Redactor
     audit: Audit
     refuse: Refuse
+    trace: Trace = lambda said, at: None
     unrecorded: str = ""
     _counts: dict[str, int] = field(default_factory=dict)
     _alerted: set[str] = field(default_factory=set)
@@ -45,9 +52,9 @@ class Statements:
         """Records one event, if it is of a kind that is recorded. Raises nothing."""
         try:
             if event.type == "refusal":
-                await self._refusal(event.data)
+                await self._refusal(event)
             elif event.type == "tool_call":
-                await self._tool_call(event.data)
+                await self._tool_call(event)
             elif event.type == "log" and event.data.get("event") == "injection_signal":
                 await self._signal(event.data)
         except Exception as error:
@@ -62,31 +69,35 @@ class Statements:
             await self.audit("sandbox.statements_cut", code=kind, detail=detail, **UNTRUSTED)
         return count <= most
 
-    async def _refusal(self, data: Mapping[str, Any]) -> None:
+    async def _refusal(self, event: SandboxEvent) -> None:
+        data = event.data
         if not await self._within("refusal", MAX_REFUSALS):
             return
         code, subject, detail = (self._text(data.get(key, "")) for key in ("code", "tool", "detail"))
         await self.refuse(Refusal(code or "unnamed", subject, detail))
+        said = {"tool": subject, "code": code or "unnamed", "call_id": self._name(data.get("call_id")), "refused": True}
+        self.trace(said, _told(event))
         if "signal" in self._alerted and code in _FOLLOWED:
             await self._alert(
                 "followed", f"after text that looks like an instruction: {detail}", tool=subject, code=code
             )
 
-    async def _tool_call(self, data: Mapping[str, Any]) -> None:
+    async def _tool_call(self, event: SandboxEvent) -> None:
+        data = event.data
         if not await self._within("tool_call", MAX_TOOL_CALLS):
             return
         succeeded = data.get("outcome") == "ok"
-        await self.audit(
-            "tool.called",
-            tool=self._name(data.get("tool")),
-            outcome="success" if succeeded else "failure",
-            code="" if succeeded else self._name(data.get("code")) or "unnamed",
-            call_id=self._name(data.get("call_id")),
-            arguments=self._names(data.get("arguments")),
-            seconds=_number(data.get("seconds"), MAX_SECONDS),
-            characters=_number(data.get("characters"), 1 << 30),
-            **UNTRUSTED,
-        )
+        said = {
+            "tool": self._name(data.get("tool")),
+            "outcome": "success" if succeeded else "failure",
+            "code": "" if succeeded else self._name(data.get("code")) or "unnamed",
+            "call_id": self._name(data.get("call_id")),
+            "arguments": self._names(data.get("arguments")),
+            "seconds": _number(data.get("seconds"), MAX_SECONDS),
+            "characters": _number(data.get("characters"), 1 << 30),
+        }
+        await self.audit("tool.called", **said, **UNTRUSTED)
+        self.trace(said, _told(event))
 
     async def _signal(self, data: Mapping[str, Any]) -> None:
         if not await self._within("injection_signal", MAX_SIGNALS):
@@ -112,6 +123,17 @@ class Statements:
 
     def _names(self, value: object) -> list[str]:
         return [self._name(item) for item in value[:LIST_ITEMS]] if isinstance(value, list) else []
+
+
+def _told(event: SandboxEvent) -> datetime:
+    """When the sandbox told it, by its own clock where that lies just before its arrival: events come in batches."""
+    arrived = event.at
+    try:
+        said = datetime.fromisoformat(str(event.data.get("time")))
+        late = (arrived - said).total_seconds()
+    except (ValueError, TypeError):
+        return arrived
+    return said if 0 <= late <= _BATCH_SECONDS else arrived
 
 
 def _number(value: object, most: float) -> int | float | None:

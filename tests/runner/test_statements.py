@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYzzSECRETKEY"
 class Said:
     type: str
     data: Mapping[str, Any]
+    at: datetime = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
 
 @dataclass
