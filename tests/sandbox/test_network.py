@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
+import pickle
 import socket
+import subprocess
+import sys
 import threading
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +20,10 @@ from ringfence.runner.executor import ExecutorError, Unit
 from ringfence.runner.local_executor import AWS_PORT, GATEWAY_PORT, launch
 from ringfence.runner.local_executor.fence import CONTROL_ADDRESS
 from ringfence.runner.local_executor.relay import MAX_CONNECTIONS
+from tests.sandbox.conftest import answer_of
 
 pytestmark = pytest.mark.sandbox
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 WAITING = """
 import time
@@ -117,6 +124,24 @@ def test_the_metadata_service_and_every_other_address_are_unreachable(lab):
     answer = lab(lambda lab: lab.ask(code))
     assert set(answer) == set(hosts)
     assert set(answer.values()) == {"failed Network is unreachable"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an address of a host's own is given by root alone")
+def test_a_metadata_service_and_a_resolver_that_the_host_reaches_are_unreachable_from_its_sandboxes(
+    tmp_path, runsc, root
+):
+    pickled = tmp_path / "root.pickle"
+    pickled.write_bytes(pickle.dumps(root))
+    module = [sys.executable, "-m", "tests.sandbox.metadata_host"]
+    words = ["unshare", "--net", *module, str(tmp_path / "state"), str(runsc), str(pickled)]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=180, check=False)
+    answers = answer_of(done.stdout + done.stderr)
+    assert answers["outside"] == {
+        "metadata": "reached host",
+        "resolver": "answer to query",
+        "resolver by TCP": "reached host",
+    }
+    assert set(answers["inside"].values()) == {"failed Network is unreachable"}
 
 
 def test_no_name_is_resolved_and_no_datagram_leaves(lab):
