@@ -221,7 +221,8 @@ class Engine:
         if refresh:
             words.append("--refresh")
         if as_json:
-            words.append("--json")
+            # Whole, for those who compare it with what was approved: without it only what changes.
+            words += ["--json", "--show-sames"]
         return self._run([*words, *args], on_event=on_event, timeout_s=timeout_s, events=True)
 
     def export(self, *, show_secrets: bool = False) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def grants() -> None:
 
 @grants.command()
 @_common
-@click.option("--preview", type=_FILE, help="also compare with this `pulumi preview --json`")
+@click.option("--preview", type=_FILE, help="also compare with this `pulumi preview --json --show-sames`")
 def check(lock_path: Path | None, catalog_path: Path, stack: str, preview: Path | None) -> None:
     """Say where the lockfile differs from the catalog, and from a preview if one is given. Exits with 2 if it does."""
     lock = lockfile.read(_lock_path(lock_path, stack, catalog_path))
@@ -122,7 +122,7 @@ def check(lock_path: Path | None, catalog_path: Path, stack: str, preview: Path 
 
 @grants.command()
 @_common
-@click.option("--preview", type=_FILE, help="take every grant from this `pulumi preview --json`")
+@click.option("--preview", type=_FILE, help="take every grant from this `pulumi preview --json --show-sames`")
 @click.option("--approver", required=True, help="who approves what is new or changed")
 @click.option("--owner", default="", help="who answers for new grants outside the catalog")
 @click.option("--justification", default="", help="why new grants outside the catalog are needed")
@@ -184,7 +184,7 @@ def explain(lock_path: Path | None, catalog_path: Path, stack: str, name: str) -
 @_usage_options
 @_output_options
 @click.option("--base", help="revision to compare with: what this branch adds  [default: the lockfile as it is]")
-@click.option("--preview", type=_FILE, help="`pulumi preview --json`  [default: see --embedded]")
+@click.option("--preview", type=_FILE, help="`pulumi preview --json --show-sames`  [default: see --embedded]")
 @click.option("--embedded", is_flag=True, help="preview on the embedded target; so is it without --base and --preview")
 def review(
     lock_path: Path | None,
@@ -280,7 +280,7 @@ def drift(
     lock = lockfile.read(_lock_path(lock_path, stack, catalog_path))
     unread: tuple[str, ...] = ()
     if state:
-        baseline, candidate = lock.surface, surface_of(str(state), sources.state_resources(state))
+        baseline, candidate = lock.surface, surface_of(str(state), sources.state_resources(state), declared=False)
     else:
         import boto3
 

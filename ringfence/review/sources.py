@@ -35,14 +35,15 @@ def _parse(text: str, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        remedy = "write it with `pulumi preview --json` or `pulumi stack export`"
+        remedy = "write it with `pulumi preview --json --show-sames` or `pulumi stack export`"
         raise InputError([Problem(where, "", "is not valid JSON", remedy)]) from error
 
 
 def preview_resources(path: Path) -> list[Resource]:
-    """The resources that would stand after the update of a `pulumi preview --json`.
+    """The resources that would stand after the update of a `pulumi preview --json --show-sames`.
 
-    Raises InputError when the file is no preview, or one that failed: half a preview must not pass as a whole.
+    Raises InputError when the file is no preview, one that failed, or one that leaves out what doesn't change: half a
+    preview must not pass as a whole.
     """
     return _preview(_load(path), str(path))
 
@@ -55,24 +56,24 @@ def preview_of(text: str, where: str) -> list[Resource]:
 def _preview(data: Any, where: str) -> list[Resource]:
     steps = data.get("steps") if isinstance(data, dict) else None
     if not isinstance(steps, list):
-        remedy = "write it with: pulumi preview --json > preview.json"
+        remedy = "write it with: pulumi preview --json --show-sames > preview.json"
         raise InputError([Problem(where, "steps", "is missing: this is no preview", remedy)])
-    failed = [item for item in data.get("diagnostics") or () if isinstance(item, dict) and _is_failure(item)]
-    if failed:
+    diagnostics = [item for item in data.get("diagnostics") or () if isinstance(item, dict)]
+    if failed := [item for item in diagnostics if item.get("severity") == "error"]:
         message = f"the preview failed: {str(failed[0].get('message', '')).strip()[:300]}"
         raise InputError([Problem(where, "diagnostics", message, "mend the program and preview again")])
+    # The engine counts what doesn't change, and leaves its steps out unless asked.
+    counted = (data.get("changeSummary") or {}).get("same", 0)
+    shown = sum(1 for step in steps if isinstance(step, dict) and step.get("op") == "same")
+    if not isinstance(counted, int) or counted > shown:
+        remedy = "write it with: pulumi preview --json --show-sames > preview.json"
+        raise InputError([Problem(where, "steps", f"leave out unchanged resources: {shown} of {counted}", remedy)])
     made: dict[str, tuple[Mapping[str, Any], Any]] = {}
     for step in steps:
         state = step.get("newState") if isinstance(step, dict) else None
         if isinstance(state, dict) and step.get("op") not in _GONE:
             made[str(step.get("urn"))] = (state, state.get("inputs") or {})
     return _linked(made)
-
-
-def _is_failure(diagnostic: Mapping[str, Any]) -> bool:
-    """Whether a diagnostic is an error of the program or engine. A policy violation is what this is asked about."""
-    text = f"{diagnostic.get('prefix', '')} {diagnostic.get('message', '')}"
-    return diagnostic.get("severity") == "error" and "policy" not in text.lower()
 
 
 def state_resources(path: Path) -> list[Resource]:
@@ -119,6 +120,6 @@ def _linked(made: Mapping[str, tuple[Mapping[str, Any], Any]]) -> list[Resource]
     return list(bare.values())
 
 
-def surface_of(label: str, resources: Iterable[Resource]) -> Surface:
-    """What resources grant."""
-    return Surface.of(label, facts_of_all(resources))
+def surface_of(label: str, resources: Iterable[Resource], *, declared: bool = True) -> Surface:
+    """What resources grant. declared: as a preview has them, not as a state."""
+    return Surface.of(label, facts_of_all(resources), declared=declared)

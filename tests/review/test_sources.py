@@ -106,8 +106,22 @@ def test_policies_reach_an_exclusive_list_through_their_attachments() -> None:
         '{"steps": 5}',
         "[" * 100_000,
         '{"steps": [], "diagnostics": [{"severity": "error", "message": "boom"}]}',
+        '{"steps": [], "diagnostics": [{"severity": "error", "message": "aws:iam/policy:Policy p has a problem"}]}',
+        '{"steps": [], "changeSummary": {"same": 3}}',
+        '{"steps": [], "changeSummary": {"same": "3"}}',
     ],
-    ids=["empty", "cut", "list", "no steps", "wrong steps", "deep", "failed"],
+    ids=[
+        "empty",
+        "cut",
+        "list",
+        "no steps",
+        "wrong steps",
+        "deep",
+        "failed",
+        "a failed policy",
+        "changes alone",
+        "odd",
+    ],
 )
 def test_what_is_no_whole_preview_is_refused(text: str) -> None:
     with pytest.raises(InputError):
