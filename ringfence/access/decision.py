@@ -56,11 +56,12 @@ def shown(text: str) -> str:
 
 
 def _credential(tool: Tool) -> str:
-    models = "; models through the gateway" if any(map(invokes_models, _actions(tool.grants))) else ""
+    further = f"; secrets {', '.join(tool.secrets)}" if tool.secrets else ""
+    further += "; models through the gateway" if any(map(invokes_models, _actions(tool.grants))) else ""
     if not needs_credential(tool):
-        return f"no AWS credential{models}"
+        return f"no AWS credential{further}"
     actions = _actions(session_grants(tool))
-    return f"credential for {tool.credential_ttl_seconds} s: {', '.join(actions)}{models}"
+    return f"credential for {tool.credential_ttl_seconds} s: {', '.join(actions)}{further}"
 
 
 def _actions(grants: Iterable[Grant]) -> list[str]:

@@ -17,7 +17,15 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ringfence.broker import anomalies
 from ringfence.broker.ledger import ACTIVE, DENIED, KEPT_DAYS, OPEN, Entry, Ledger, State
-from ringfence.broker.model import SESSION_SECONDS, BrokerError, Credential, Scope, new_id
+from ringfence.broker.model import (
+    MAX_SECRET_BYTES,
+    SESSION_SECONDS,
+    BrokerError,
+    Credential,
+    Scope,
+    SecretUnavailable,
+    new_id,
+)
 from ringfence.broker.revocation import CLOCK_MARGIN, EVERY_SESSION, LONGEST_SESSION, Revocations
 from ringfence.broker.secret_stores import SecretStore
 from ringfence.broker.session_policy import session_policy
@@ -174,12 +182,30 @@ class Broker:
         )
 
     def tool_secrets(self, invocation: Invocation, tool: Tool | str) -> Mapping[str, str]:
-        """The tool's secrets that are not AWS's, from the secret store; masked in logs from now on. Empty without a
-        store. Raises BrokerError when the store doesn't answer."""
-        name = tool if isinstance(tool, str) else tool.name
-        found = self._store.read(name) if self._store else {}
-        self._mask(found.values(), invocation.deadline)
-        return found
+        """The tool's declared secrets that are not AWS's, from the secret store; masked in logs from now on. Others of the
+        tool's that the store holds are not handed out.
+
+        Raises SecretUnavailable when one can't be had.
+        """
+        tool = self._tool(tool)
+        if not tool.secrets:
+            return {}
+        try:
+            found = self._store.read(tool.name) if self._store else {}
+        except BrokerError as error:
+            raise SecretUnavailable(tool.name, str(error)) from None
+        if missing := [name for name in tool.secrets if not found.get(name)]:
+            where = "the secret store holds" if self._store else "there is no secret store, so it holds"
+            text = (
+                f"{where} no {', '.join(missing)} of {tool.name}\n    remedy: write it there, beside the tool's others"
+            )
+            raise SecretUnavailable(tool.name, text)
+        given = {name: found[name] for name in tool.secrets}
+        self._mask(given.values(), invocation.deadline)
+        if large := [name for name, value in given.items() if len(value.encode()) > MAX_SECRET_BYTES]:
+            text = f"{', '.join(large)} of {tool.name} has more than {MAX_SECRET_BYTES:,} bytes\n    remedy: store less"
+            raise SecretUnavailable(tool.name, text)
+        return given
 
     def revoke(self, invocation_id: str = "", credential_id: str = "", reason: str = "completed") -> int:
         """Revokes all of an invocation's credentials, or one; how many were active.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ringfence.errors import RingfenceError
+from ringfence.invocation import Refusal
 
 # STS gives no shorter session; the session policy ends it earlier.
 SESSION_SECONDS = 900
@@ -15,11 +16,21 @@ SESSION_SECONDS = 900
 # among the few thousand that live at once; the ledger refuses a second one of the same id.
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _ID_LENGTH = 8
+# The whole of a sandbox's Secret is below the 1 MiB that Kubernetes stores.
+MAX_SECRET_BYTES = 16 << 10
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class BrokerError(RingfenceError):
     """A credential could not be issued, or could not be revoked for certain. Nothing was handed out."""
+
+
+class SecretUnavailable(BrokerError):
+    """A secret that a tool declares can't be had, so that its task is refused. tool: its name; refusal: as recorded."""
+
+    def __init__(self, tool: str, text: str):
+        super().__init__(text)
+        self.refusal = Refusal("secret_unavailable", tool, text)
 
 
 @dataclass(frozen=True, slots=True)

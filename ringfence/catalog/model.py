@@ -157,6 +157,8 @@ class Argument(StrictModel):
         return self
 
 
+# Keys of a tool's secret in the store.
+SecretName = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")]
 ArgumentName = Annotated[str, pydantic.Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")]
 
 
@@ -184,11 +186,22 @@ class Tool(StrictModel):
     arguments: dict[ArgumentName, Argument] = pydantic.Field(
         default_factory=dict, description="name of an argument of the tool's calls → what it may be"
     )
+    secrets: Annotated[tuple[SecretName, ...], pydantic.Field(max_length=20)] = pydantic.Field(
+        default=(), description="names of what the tool gets out of its own secret in the secret store, e.g. an API key"
+    )
     credential_ttl_seconds: Annotated[int, pydantic.Field(ge=60, le=MAX_CREDENTIAL_TTL_SECONDS)] = 300
     output: Literal["trusted", "untrusted"] = pydantic.Field(
         default="untrusted", description="untrusted output taints the conversation and can't widen what is allowed"
     )
     _source: Source = pydantic.PrivateAttr(default=Source("", 0))
+
+    @pydantic.field_validator("secrets")
+    @classmethod
+    def _secrets_once(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f"{value!r} is named twice | name it once")
+        return values
 
     @pydantic.model_validator(mode="after")
     def _lists_exist(self) -> Tool:

@@ -95,12 +95,8 @@ class Gateway:
         Raises Refused: nothing is left of the conversation's money, it is another user's, or the model has no
         upstream or no price.
         """
-        if not Decimal(0) < max_usd <= MAX_CONVERSATION_USD:
-            raise RingfenceError(f"max_usd {max_usd} | more than 0 and at most {MAX_CONVERSATION_USD}")
+        self._check(invocation, max_usd)
         now = self.clock()
-        if not self.model_api(invocation.model):
-            detail = f"model {invocation.model!r} has no upstream here, or no known price; name one that has"
-            raise Refused(Refusal("model_unknown", invocation.model, detail))
         warm = self.sessions.of(invocation.id)
         if warm is not None and warm.invocation is not None:
             raise RingfenceError(f"invocation {invocation.id} has a session already; each runs once")
@@ -116,6 +112,20 @@ class Gateway:
         if assignment is not None:
             session.assignment.set(dict(assignment))
         return token
+
+    def admit(self, invocation: Invocation, *, max_usd: Decimal = MAX_CONVERSATION_USD) -> None:
+        """Raises what `open` would raise now, and opens nothing."""
+        self._check(invocation, max_usd)
+        self.books.now(
+            self.books.ledger.admit, invocation.conversation_id, invocation.user, cap=to_nano(max_usd)
+        )
+
+    def _check(self, invocation: Invocation, max_usd: Decimal) -> None:
+        if not Decimal(0) < max_usd <= MAX_CONVERSATION_USD:
+            raise RingfenceError(f"max_usd {max_usd} | more than 0 and at most {MAX_CONVERSATION_USD}")
+        if not self.model_api(invocation.model):
+            detail = f"model {invocation.model!r} has no upstream here, or no known price; name one that has"
+            raise Refused(Refusal("model_unknown", invocation.model, detail))
 
     def assign(self, invocation_id: str, assignment: Mapping[str, Any]) -> None:
         """Hands an open session its assignment, once."""

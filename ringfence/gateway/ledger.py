@@ -158,6 +158,13 @@ class Ledger:
                 (invocation, conversation, model, at, _microseconds(deadline)),
             )
 
+    def admit(self, conversation: str, user: str, *, cap: int) -> None:
+        """Raises Refused when `open` would, and opens nothing."""
+        with self._transaction() as db:
+            row = db.execute("SELECT user, cap, committed FROM conversations WHERE id = ?", (conversation,)).fetchone()
+        if row is not None:
+            _admit(conversation, user, (row[0], min(row[1], cap), row[2]))
+
     def reserve(self, invocation: str, amount: int, now: datetime) -> int:
         """Sets aside what a call may cost at most, if the conversation's cap allows it. Returns the call's number.
 

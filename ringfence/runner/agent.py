@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -29,6 +29,8 @@ from ringfence.runner.request import RunnerLimits, TaskRequest, task_request
 from ringfence.runner.threads import LoopThread, in_thread, outlast
 
 REFUSED_BUSY, REFUSED_UNFIT = "too_many_invocations", "sandbox_too_small"
+# Tool → name → text.
+Secrets = dict[str, Mapping[str, str]]
 # Part of what a sandbox says about its failure; the rest is in its events.
 MAX_ERROR_CHARACTERS = 2000
 
@@ -257,11 +259,16 @@ class SecureAgentRunner:
         )
 
     async def _refused(self, ticket: _Ticket, refusals: list[Refusal], began: float) -> Result:
-        invocation = self._invocation(ticket)
+        work = self._nothing(ticket)
         for refusal in refusals:
-            await self._lifecycle.refuse(invocation, refusal, ticket.request.source)
-        work = Work(
-            invocation,
+            await self._lifecycle.refuse(work.invocation, refusal, ticket.request.source)
+        work.refusals = refusals
+        return await self._ended(work, Status.REFUSED, "; ".join(item.detail for item in refusals), began)
+
+    def _nothing(self, ticket: _Ticket) -> Work:
+        """The work of a task for which nothing was made."""
+        return Work(
+            self._invocation(ticket),
             (),
             Fit(0, 0),
             Decimal(0),
@@ -269,10 +276,17 @@ class SecureAgentRunner:
             watch=ticket.request.report,
             redactor=self._lifecycle.redactor,
         )
-        work.refusals = refusals
-        return await self._ended(work, Status.REFUSED, "; ".join(item.detail for item in refusals), began)
 
-    async def _work(self, ticket: _Ticket, decision: Decision, fit: Fit) -> Work:
+    async def _prepare(self, invocation: Invocation, ticket: _Ticket, decision: Decision) -> Secrets:
+        """The tools' secrets. Raises what still says no before anything is made, or a waiting sandbox taken."""
+        await in_thread(self._parts.gateway.admit, invocation, max_usd=ticket.request.max_usd)
+        return {
+            tool.name: await in_thread(self._parts.broker.tool_secrets, invocation, tool)
+            for tool in decision.allowed
+            if tool.secrets
+        }
+
+    async def _work(self, ticket: _Ticket, decision: Decision, fit: Fit, secrets: Secrets) -> Work:
         request = ticket.request
         unit = None if request.invocation_id or not self._pool else await self._pool.take(fit)
         invocation = self._invocation(ticket, unit)
@@ -291,14 +305,27 @@ class SecureAgentRunner:
             scopes=request.scopes,
             warm=unit is not None,
             redactor=self._lifecycle.redactor,
+            tool_secrets=secrets,
         )
+        work.secrets |= {value for held in secrets.values() for value in held.values()}
         if unit:
             work.secrets |= {unit.token}
         return work
 
     async def _perform(self, ticket: _Ticket, decision: Decision, fit: Fit, began: float) -> Result:
         """Does the steps within the wall clock, then undoes them, whatever happened. Only the steps can be cancelled."""
-        work = await self._work(ticket, decision, fit)
+        nothing, error, secrets = self._nothing(ticket), None, {}
+        if not ticket.cancelled:
+            try:
+                secrets = await self._prepare(nothing.invocation, ticket, decision)
+            except Exception as caught:
+                error = caught
+        if error is not None or ticket.cancelled:
+            status, text = _outcome(nothing, error, False, ticket.cancelled)
+            if status is Status.REFUSED:
+                await self._lifecycle.refuse(nothing.invocation, nothing.refusals[-1], ticket.request.source)
+            return await self._ended(nothing, status, text, began)
+        work = await self._work(ticket, decision, fit, secrets)
         with self._lifecycle.masking(work):
             return await self._carry_out(ticket, work, began)
 

@@ -14,7 +14,8 @@ from ringfence.catalog.model import Tool
 from ringfence.errors import RingfenceError
 
 # Where the sandbox finds the credentials of its tools: one file `<tool>.json` each, in the format of the AWS CLI's
-# `credential_process` (docs.aws.amazon.com/cli/latest/topic/config-vars.html).
+# `credential_process` (docs.aws.amazon.com/cli/latest/topic/config-vars.html). A tool's other secrets are in a file
+# `<tool>.secrets` beside it: a JSON object of names and texts.
 CREDENTIALS_FOLDER = "/var/run/ringfence/credentials"
 # Promised environment of the container (design, "The interfaces that users were promised"), and the gateway's address.
 TASK_PROMPT, ALLOWED_TOOLS, CREDENTIALS_TOKEN = "TASK_PROMPT", "ALLOWED_TOOLS", "CREDENTIALS_TOKEN"

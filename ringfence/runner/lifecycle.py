@@ -53,6 +53,7 @@ class Work:
     redactor: Redactor = field(default_factory=Redactor, repr=False)
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
     credentials: dict[str, bytes] = field(default_factory=dict, repr=False)
+    tool_secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     token: str = field(default="", repr=False)
     model_api: str = ""
     begun: list[Step] = field(default_factory=list)
@@ -180,6 +181,9 @@ class Lifecycle:
             for tool in work.tools:
                 if needs_credential(tool):
                     group.create_task(self._issue_one(work, tool))
+        for tool, held in work.tool_secrets.items():
+            await self._audit(work, "secret.handed", tool=tool, names=sorted(held))
+            work.tell("credentials", State.DETAIL, f"secrets of {tool}: {', '.join(sorted(held))}")
 
     async def _issue_one(self, work: Work, tool: Tool) -> None:
         credential = await in_thread(self.parts.broker.issue, work.invocation, tool, work.scopes.get(tool.name))
@@ -293,7 +297,10 @@ def unit_of(work: Work, environment: Any) -> Unit:
         cpu_millis=work.fit.cpu_millis,
         memory_mib=work.fit.memory_mib,
         environment=variables,
-        credentials={f"{tool}.json": content for tool, content in work.credentials.items()},
+        credentials={
+            **{f"{tool}.json": content for tool, content in work.credentials.items()},
+            **{f"{tool}.secrets": json.dumps(dict(held)).encode() for tool, held in work.tool_secrets.items()},
+        },
     )
 
 
@@ -303,6 +310,7 @@ def assignment_of(work: Work, environment: Any) -> dict[str, Any]:
         "prompt": work.invocation.prompt,
         "tools": runtime_tools(work.tools, environment, work.fit.ports),
         "credentials": {tool: json.loads(content) for tool, content in work.credentials.items()},
+        "secrets": {tool: dict(held) for tool, held in work.tool_secrets.items()},
         "deadline": work.invocation.deadline.isoformat(),
         "model": work.invocation.model,
         "model_api": work.model_api,

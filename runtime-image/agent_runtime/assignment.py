@@ -13,7 +13,7 @@ from agent_runtime.declaration import Declaration
 from agent_runtime.errors import AssignmentError
 from agent_runtime.shapes import OPENAI, SHAPES
 
-# One file `<tool>.json` each, in the format of the AWS CLI's `credential_process`.
+# One file `<tool>.json` each, in the format of the AWS CLI's `credential_process`; `<tool>.secrets`: what else it was given.
 CREDENTIALS_FOLDER = Path("/var/run/ringfence/credentials")
 _CREDENTIAL_KEYS = ("AccessKeyId", "SecretAccessKey", "SessionToken")
 # What the environment holds that no tool and no child process needs to find there.
@@ -23,8 +23,8 @@ SECRET_VARIABLES = ("TASK_PROMPT", "CREDENTIALS_TOKEN")
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """One task. tools: names that the user may use here, with `declarations` for some or all of them; deadline: aware,
-    UTC; model_api: key of `SHAPES`; credentials: tool → ``AccessKeyId``, ``SecretAccessKey``, ``SessionToken``; prices:
-    see `Prices`."""
+    UTC; model_api: key of `SHAPES`; credentials: tool → ``AccessKeyId``, ``SecretAccessKey``, ``SessionToken``;
+    tool_secrets: tool → name → text of what else it was given; prices: see `Prices`."""
 
     prompt: str = field(repr=False)
     tools: tuple[str, ...]
@@ -33,13 +33,15 @@ class Assignment:
     invocation: str = ""
     declarations: tuple[Declaration, ...] = ()
     credentials: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    tool_secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     prices: Mapping[str, Any] = field(default_factory=dict)
     region: str = ""
     model_api: str = OPENAI
 
     def secrets(self) -> list[str]:
         """Every value that must never be seen."""
-        return [value for held in self.credentials.values() for value in held.values()]
+        given = (*self.credentials.values(), *self.tool_secrets.values())
+        return [value for held in given for value in held.values()]
 
     def seconds_left(self, now: datetime.datetime) -> float:
         """Seconds until the deadline; below 0 when it has passed."""
@@ -60,7 +62,8 @@ def from_environment(environ: Mapping[str, str], folder: Path = CREDENTIALS_FOLD
         "region": environ.get("AWS_REGION", ""),
         "tools": _json(environ, "RINGFENCE_TOOLS", [], problems),
         "prices": _json(environ, "RINGFENCE_MODEL_PRICES", {}, problems),
-        "credentials": _credentials(folder, problems),
+        "credentials": _files(folder, "json", "must be credential_process JSON", problems),
+        "secrets": _files(folder, "secrets", "must be a JSON object of texts", problems),
     }
     names = _names(environ.get("ALLOWED_TOOLS", ""), problems)
     return parse(data, names, ports_of(environ, problems), problems)
@@ -97,6 +100,7 @@ def parse(
         problems.append("tools is no list | send a list of declarations")
     deadline = _deadline(data.get("deadline"), problems)
     credentials = _checked_credentials(data.get("credentials") or {}, problems)
+    secrets = _checked_secrets(data.get("secrets") or {}, problems)
     if problems or deadline is None:
         raise AssignmentError(problems)
     allowed = tuple(item.name for item in declarations) if names is None else names
@@ -111,6 +115,7 @@ def parse(
         invocation=str(data.get("invocation") or ""),
         declarations=(*declarations, *undeclared.values()),
         credentials=credentials,
+        tool_secrets=secrets,
         prices=data.get("prices") or {},
         region=str(data.get("region") or ""),
         model_api=api,
@@ -162,15 +167,26 @@ def _deadline(value: object, problems: list[str]) -> datetime.datetime | None:
     return moment.astimezone(datetime.UTC)
 
 
-def _credentials(folder: Path, problems: list[str]) -> dict[str, Any]:
+def _files(folder: Path, ending: str, remedy: str, problems: list[str]) -> dict[str, Any]:
+    """Tool → content of its file with that ending."""
     found: dict[str, Any] = {}
     # A task without credentials has no folder.
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+    for path in sorted(folder.glob(f"*.{ending}")) if folder.is_dir() else ():
         try:
             found[path.stem] = json.loads(path.read_bytes())
         except (OSError, ValueError):
-            problems.append(f"credentials of {path.stem} can't be read | the file must be credential_process JSON")
+            problems.append(f"credentials of {path.stem} can't be read | {path.name} {remedy}")
     return found
+
+
+def _checked_secrets(data: object, problems: list[str]) -> dict[str, dict[str, str]]:
+    checked: dict[str, dict[str, str]] = {}
+    for tool, held in data.items() if isinstance(data, Mapping) else ():
+        if not isinstance(held, Mapping) or not all(isinstance(item, str) for item in (*held, *held.values())):
+            problems.append(f"secrets of {tool} are not names and texts")
+            continue
+        checked[str(tool)] = dict(held)
+    return checked
 
 
 def _checked_credentials(data: object, problems: list[str]) -> dict[str, dict[str, str]]:

@@ -13,9 +13,11 @@ import pytest
 
 from components import vault_config
 from ringfence.broker import Broker, BrokerError, SecretsManagerStore, SqliteLedger, VaultStore
+from ringfence.broker.model import SecretUnavailable
 from ringfence.broker.secret_stores import VAULT_FOLDER, VAULT_ROLE, secret_name
+from ringfence.catalog.model import Catalog
 from ringfence.invocation import Invocation
-from tests.broker.conftest import NAMES
+from tests.broker.conftest import NAMES, REPORTS
 
 
 class Vault(BaseHTTPRequestHandler):
@@ -140,11 +142,32 @@ def test_secrets_manager_gives_the_tool_s_secret_and_no_other(cloud: Any) -> Non
     assert caught.value.response["Error"]["Code"] == "AccessDeniedException"
 
 
+def declaring(*names: str) -> Catalog:
+    return Catalog((REPORTS.model_copy(update={"secrets": names}),), (), ())
+
+
 def test_a_tool_s_secrets_are_masked_from_then_on(
     cloud: Any, ledger: SqliteLedger, invoke: Callable[..., Invocation], vault: Any, identity: Path
 ) -> None:
-    broker: Broker = cloud.broker(ledger, secret_store=VaultStore(vault[0], token_file=identity))
+    vault[1].secrets["/v1/kv/data/tools/reports"] = {"api_key": "k-123456", "other": "o-123456"}
+    store = VaultStore(vault[0], token_file=identity)
+    broker: Broker = cloud.broker(ledger, declaring("api_key"), secret_store=store)
     assert "k-123456" not in broker.secrets()
     assert broker.tool_secrets(invoke(), "reports") == {"api_key": "k-123456"}
-    assert "k-123456" in broker.secrets()
-    assert cloud.broker(ledger).tool_secrets(invoke(), "reports") == {}
+    assert "k-123456" in broker.secrets() and "o-123456" not in broker.secrets()
+    # What a tool doesn't declare isn't even asked for.
+    assert cloud.broker(ledger, declaring(), secret_store=store).tool_secrets(invoke(), "reports") == {}
+
+
+def test_a_declared_secret_that_can_t_be_had_is_an_error_with_a_remedy(
+    cloud: Any, ledger: SqliteLedger, invoke: Callable[..., Invocation], vault: Any, identity: Path
+) -> None:
+    store = VaultStore(vault[0], token_file=identity)
+    for stores, names, said in (
+        ({"secret_store": store}, ("api_key", "token"), "no token of reports"),
+        ({}, ("api_key",), "no secret store"),
+        ({"secret_store": VaultStore("http://127.0.0.1:1", token_file=identity)}, ("api_key",), "does not answer"),
+    ):
+        with pytest.raises(SecretUnavailable, match=said) as caught:
+            cloud.broker(ledger, declaring(*names), **stores).tool_secrets(invoke(), "reports")
+        assert (caught.value.refusal.code, caught.value.refusal.subject) == ("secret_unavailable", "reports")

@@ -20,7 +20,7 @@ from kubernetes import client
 
 from ringfence import access, image
 from ringfence.audit import Refusals, Trail
-from ringfence.broker import Broker, SqliteLedger
+from ringfence.broker import Broker, SecretsManagerStore, SqliteLedger
 from ringfence.catalog.loader import load
 from ringfence.catalog.model import Catalog
 from ringfence.gateway import Gateway
@@ -127,7 +127,10 @@ def broker_of(folder: Path, endpoint: str) -> Broker:
         RoleArn=NAMES.iam_arn(f"role/{broker_role_name(NAMES)}"), RoleSessionName="broker-1"
     )["Credentials"]
     aws = clients(endpoint, own["AccessKeyId"], own["SecretAccessKey"], own["SessionToken"])
-    return Broker(NAMES, catalog(), aws("sts"), aws("iam"), SqliteLedger(folder / "broker.sqlite"))
+    secrets = SecretsManagerStore(aws("secretsmanager"), NAMES)
+    return Broker(
+        NAMES, catalog(), aws("sts"), aws("iam"), SqliteLedger(folder / "broker.sqlite"), secret_store=secrets
+    )
 
 
 def control(

@@ -42,6 +42,7 @@ def register(
                 proxy_host=environ.get("RINGFENCE_PROXY_HOST") or None,
                 client=client,
                 executor=executor,
+                secrets=assignment.tool_secrets.get(name, {}),
             )
             executor.register(importlib.import_module(BUILT_IN[name]).tool(surroundings))
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """credentials: AccessKeyId, SecretAccessKey, SessionToken, None without any; endpoint: AWS's, when it isn't AWS's
-    own; proxy_host: of the egress proxy, whose port is the declaration's."""
+    own; proxy_host: of the egress proxy, whose port is the declaration's; secrets: name → text of what else the tool was
+    given (`secrets` of its catalog entry)."""
 
     declaration: Declaration
     credentials: Mapping[str, str] | None = field(repr=False)
@@ -25,3 +26,4 @@ class Surroundings:
     proxy_host: str | None
     client: GatewayClient
     executor: InstrumentedAgentExecutor
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
