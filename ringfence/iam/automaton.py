@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 
 from ringfence.iam import patterns
 from ringfence.iam.budget import Budget
-from ringfence.iam.patterns import ONE, RUNS, STAR
+from ringfence.iam.patterns import DIGIT, ONE, RUNS, STAR
 
 Group = tuple[str, ...]
 _Remainders = frozenset[str]
 _State = tuple[_Remainders, ...]
+_DIGITS = "0123456789"
 _EVERYTHING: _Remainders = frozenset((STAR,))
 # What a search keeps, in bytes, per state, per step from one set of remainders and per remainder of the set that it
 # leads to; sizes of CPython 3.11's tuples, sets and dictionary entries, rounded up.
@@ -78,11 +79,11 @@ class _Walk:
         settled: Callable[[int, int], bool] | None,
         skip: Callable[[str], bool] | None,
     ):
-        self.start = tuple(_reduce(set(group)) for group in groups)
+        self.budget, self.accept, self.settled, self.skip = budget, accept, settled, skip
+        self.start = tuple(self.reduce(set(group)) for group in groups)
         self.required = [index for index in range(len(groups)) if required >> index & 1]
         self.forbidden = [index for index in range(len(groups)) if forbidden >> index & 1]
         self.required_set, self.forbidden_set = required, forbidden
-        self.budget, self.accept, self.settled, self.skip = budget, accept, settled, skip
         self.answers: dict[int, bool] = {}
         self.closed: dict[tuple[int, int], bool] = {}
         self.seen: set[_State] = set()
@@ -100,7 +101,7 @@ class _Walk:
             if state in self.seen:
                 continue
             self.seen.add(state)
-            self.budget.tick()
+            self.budget.tick(1 + sum(map(len, state)) // 32)
             self.keep(_STATE_BYTES + 8 * len(state))
             if self.hopeless(state):
                 continue
@@ -182,7 +183,7 @@ class _Walk:
         known = self.steps.get((remainders, character))
         if known is not None:
             return known
-        self.budget.tick()
+        self.budget.tick(1 + len(remainders) // 16)
         starred, others = self.split(remainders)
         found: set[str] = set(starred)
         if starred:
@@ -191,7 +192,7 @@ class _Walk:
             _step(remainder, character, found)
         # Only a remainder newly at a star can cover others; most steps have none.
         fresh = any(remainder[:1] == STAR and remainder not in starred for remainder in found)
-        known = self.steps[(remainders, character)] = _reduce(found) if fresh else frozenset(found)
+        known = self.steps[(remainders, character)] = self.reduce(found) if fresh else frozenset(found)
         self.keep(_STEP_BYTES + _REMAINDER_BYTES * len(known))
         return known
 
@@ -208,17 +209,32 @@ class _Walk:
         if not remainders or remainders is _EVERYTHING:
             return remainders
         found: set[str] = set()
+        self.budget.tick(1 + len(remainders) // 16)
         for remainder in remainders:
             prefix = patterns.literal_prefix(remainder)
             if len(prefix) >= len(text):
                 if prefix.startswith(text):
                     found.add(remainder[len(text) :])
             elif text.startswith(prefix):
-                left: _Remainders = _reduce({remainder[len(prefix) :]})
+                left: _Remainders = self.reduce({remainder[len(prefix) :]})
                 for character in text[len(prefix) :]:
                     left = self.step(left, character)
                 found |= left
-        return _reduce(found)
+        return self.reduce(found)
+
+    def reduce(self, remainders: set[str]) -> _Remainders:
+        """Without the remainders that another one covers."""
+        if STAR in remainders:
+            return _EVERYTHING
+        starred = sorted((remainder for remainder in remainders if remainder[:1] == STAR), key=len)
+        kept: list[str] = []
+        for narrow in starred:
+            self.budget.tick(1 + len(kept) // 8)
+            if any(patterns.includes(wide, narrow) for wide in kept):
+                remainders = remainders - {narrow}
+            else:
+                kept.append(narrow)
+        return frozenset(remainders)
 
     def step_starred(self, starred: _Remainders, character: str) -> frozenset[str]:
         known = self.starred_steps.get((starred, character))
@@ -251,6 +267,9 @@ def _heads(remainder: str, heads: set[str]) -> bool:
         if excluded is not None:
             heads.update(excluded)
             return True
+        if token == DIGIT:
+            heads.update(_DIGITS)
+            return more
         letter = patterns.folded(token)
         heads.update((letter, letter.upper()) if letter else (token,))
         return more
@@ -269,20 +288,9 @@ def _step(remainder: str, character: str, found: set[str]) -> None:
         if excluded is not None:
             if character not in excluded:
                 found.add(remainder[position + 1 :])
+        elif head == DIGIT:
+            if character in _DIGITS:
+                found.add(remainder[position + 1 :])
         elif head == character or (head >= "\udc00" and patterns.folded(head) == character.lower()):
             found.add(remainder[position + 1 :])
         return
-
-
-def _reduce(remainders: set[str]) -> _Remainders:
-    """Without the remainders that another one covers."""
-    if STAR in remainders:
-        return _EVERYTHING
-    starred = sorted((remainder for remainder in remainders if remainder[:1] == STAR), key=len)
-    kept: list[str] = []
-    for narrow in starred:
-        if any(patterns.includes(wide, narrow) for wide in kept):
-            remainders = remainders - {narrow}
-        else:
-            kept.append(narrow)
-    return frozenset(remainders)

@@ -36,11 +36,14 @@ def compare_lines(source: IO[bytes], *, deadline_s: float, memory_mb: int) -> It
 
 
 def escalation_lines(source: IO[bytes]) -> Iterator[str]:
-    """For each line `{"id", "policies"}` one `{"id", "escalations", "reason", "ms"}`; null escalations mean unknown."""
+    """For each line `{"id", "policies"}` one `{"id", "escalations", "reason", "ms"}`; null escalations mean unknown. Paths
+    that reach only resources written out in full are given too, with the scope `named`."""
 
     def answer(line: Mapping[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
-        found = find_escalations(permission_set(_member(line, "policies"), "policies"))
+        policies = permission_set(_member(line, "policies"), "policies")
+        _names_no_principal(policies)
+        found = find_escalations(policies, include_named=True)
         return {"escalations": [escalation_mapping(each) for each in found], "reason": "", "ms": _ms_since(started)}
 
     def failed(reason: str, ms: float) -> dict[str, Any]:
@@ -98,6 +101,14 @@ def _comparable(baseline: PermissionSet, candidate: PermissionSet) -> None:
         raise InputError([Problem("baseline and candidate", "", message, "compare documents of one kind")])
 
 
+def _names_no_principal(policies: PermissionSet) -> None:
+    """Raises InputError for trust and resource policies, which say who may use a thing and not what somebody may do."""
+    named = sorted({each.kind for each in _all_documents(policies)} & {"trust", "resource"})
+    if named:
+        message = f"a {named[0]} policy names principals, so that it is nobody's own permissions"
+        raise InputError([Problem("policies", "", message, "give identity policies, boundaries or session policies")])
+
+
 def _all_documents(of: PermissionSet) -> tuple[Document, ...]:
     if isinstance(of, Document):
         return (of,)
@@ -136,11 +147,22 @@ def _answers(
             identifier = line.get("id")
             body = answer(line)
         except RingfenceError as error:
-            body = failed(str(error), _ms_since(started))
+            body = failed(_on_one_line(error), _ms_since(started))
         except Exception as error:
             # A fault of this program must not pass for an answer, nor cost the lines that follow theirs.
             body = failed(f"undecided: internal error, {type(error).__name__}", _ms_since(started))
         yield json.dumps({"id": identifier} | body, ensure_ascii=True)
+
+
+def _on_one_line(error: RingfenceError) -> str:
+    """What is wrong and what to do, without line breaks."""
+    if not isinstance(error, InputError):
+        return " ".join(str(error).split())
+    told = (
+        f"{problem}".replace("\n    remedy: ", " (remedy: ") + (")" if problem.remedy else "")
+        for problem in error.problems
+    )
+    return "; ".join(" ".join(each.split()) for each in told)
 
 
 def _line(raw: bytes) -> Mapping[str, Any]:
@@ -151,7 +173,8 @@ def _line(raw: bytes) -> Mapping[str, Any]:
         return mapping
 
     try:
-        line = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+        # The first line may begin with a byte order mark.
+        line = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=unique)
     except UnicodeDecodeError:
         raise InputError([Problem("line", "", "isn't UTF-8", "write it as UTF-8")]) from None
     except RecursionError:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+# How many steps are counted between two looks at the clock.
+_STEPS_BETWEEN_LOOKS = 64
+
 
 class Undecided(Exception):
     """The decision can't be reached; the message says why in one clause."""
@@ -16,7 +19,7 @@ class Exhausted(Undecided):
 class Budget:
     """Time and memory left for one decision. deadline_s: seconds from now; memory_mb: for what a search remembers."""
 
-    __slots__ = ("_deadline", "_kept", "_limit", "_memory_mb", "_seconds", "_ticks")
+    __slots__ = ("_deadline", "_kept", "_limit", "_memory_mb", "_next_look", "_seconds", "_ticks")
 
     def __init__(self, deadline_s: float, memory_mb: int):
         self._seconds = deadline_s
@@ -25,12 +28,15 @@ class Budget:
         self._limit = memory_mb * 1024 * 1024
         self._kept = 0
         self._ticks = 0
+        self._next_look = _STEPS_BETWEEN_LOOKS
 
-    def tick(self) -> None:
-        """Count one step of work. Raises Exhausted when the deadline has passed."""
-        self._ticks += 1
-        if not self._ticks & 63 and time.monotonic() > self._deadline:
-            raise Exhausted(f"the deadline of {self._seconds:g} s passed")
+    def tick(self, steps: int = 1) -> None:
+        """Count steps of work, of some microseconds each. Raises Exhausted when the deadline has passed."""
+        self._ticks += steps
+        if self._ticks >= self._next_look:
+            self._next_look = self._ticks + _STEPS_BETWEEN_LOOKS
+            if time.monotonic() > self._deadline:
+                raise Exhausted(f"the deadline of {self._seconds:g} s passed")
 
     def keep(self, size: int) -> None:
         """Count bytes that stay in memory. Raises Exhausted at the bound."""

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ringfence.iam import patterns, variables
+from ringfence.iam import variables
 from ringfence.iam.automaton import find
 from ringfence.iam.budget import Budget, Exhausted, Undecided
 from ringfence.iam.catalogue import Catalogue, catalogue
-from ringfence.iam.conditions import Atom, Solution, Solver
+from ringfence.iam.choices import Choices
+from ringfence.iam.conditions import Solution, Solver
 from ringfence.iam.patterns import ANY, NAME, PART, PART_ANY, STAR
-from ringfence.iam.principals import names, representatives
-from ringfence.iam.question import ARN, Found, Part, Question
+from ringfence.iam.principals import decided_by_cells, keys_of, names, representatives
+from ringfence.iam.question import Found, Question
 from ringfence.iam.request import Principal, Request
-from ringfence.iam.rows import Row, Scope, Table, covers_pattern, subsumes, uncatalogued
+from ringfence.iam.rows import Row, Scope, Table, covered, covers_pattern, subsumes, uncatalogued
+from ringfence.iam.view import View
 
 # Every action: a service, a colon, a name.
 _ACTION = f"{PART_ANY}{PART}:{ANY}{STAR}"
 # How many values of variables are tried for a typed answer when others have given one that isn't.
-_MORE_ASSIGNMENTS = 64
+_MORE_ASSIGNMENTS = 512
 # Up to as many services are tried one by one; of more, first those that some resource reaches are found out.
 _FEW_SERVICES = 3
 _SEVERAL = "needs several values of {keys}, which hold one value at most"
@@ -56,6 +58,7 @@ class Comparison:
     budget: Budget
     data: Catalogue = field(default_factory=catalogue)
     undecided: str = ""
+    _told_apart: dict[tuple[int, ...], list[Principal | None]] = field(default_factory=dict)
 
     def hits(self) -> Iterator[Hit]:
         """Requests newly allowed. When none is typed, `undecided` tells whether a question was left open."""
@@ -90,7 +93,7 @@ class Comparison:
                 for rows in every_layer:
                     granted = 0
                     for each in rows:
-                        granted |= each.scope.among(actions)
+                        granted |= each.scope.among(actions, self.budget)
                     actions &= granted
             if actions or names_left:
                 yield _Task(row, every_layer, self.candidate.denies, actions, names_left)
@@ -101,19 +104,20 @@ class Comparison:
         if any(other.scope is scope for other in rows):
             return 0, ()
         if scope.actions_inverted:
-            actions, names_left = scope.actions, (STAR,)
+            actions, names_left = scope.actions(self.budget), (STAR,)
         else:
             texts = self._texts_left(scope, rows)
             actions, names_left = 0, uncatalogued(texts, self.data)
             for text in texts:
+                self.budget.tick(8)
                 actions |= self.data.expand(text)
         for other in rows:
             if not actions and not names_left:
                 break
             self.budget.tick()
-            settled = other.scope.among(actions)
-            bears = settled or any(covers_pattern(other.scope, each) for each in names_left)
-            if bears and subsumes(other.scope, scope):
+            settled = other.scope.among(actions, self.budget)
+            bears = settled or any(covers_pattern(other.scope, each, self.budget) for each in names_left)
+            if bears and subsumes(other.scope, scope, self.budget):
                 actions &= ~settled
                 names_left = self._names_left(scope, other.scope, names_left)
         return actions, names_left
@@ -128,17 +132,16 @@ class Comparison:
             if other.scope.actions_inverted:
                 continue
             common = left & other.scope.action_texts
-            if common and subsumes(other.scope, scope):
+            if common and subsumes(other.scope, scope, self.budget):
                 left -= common
         return left
 
-    @staticmethod
-    def _names_left(scope: Scope, other: Scope, left: tuple[str, ...]) -> tuple[str, ...]:
+    def _names_left(self, scope: Scope, other: Scope, left: tuple[str, ...]) -> tuple[str, ...]:
         if scope.actions_inverted and other.actions_inverted:
             kept = scope.action_patterns
-            if all(any(patterns.includes(wide, each) for wide in kept) for each in other.action_patterns):
+            if all(covered(each, kept, self.budget) for each in other.action_patterns):
                 return ()
-        return tuple(each for each in left if not covers_pattern(other, each))
+        return tuple(each for each in left if not covers_pattern(other, each, self.budget))
 
     # Catalogued actions, class by class
 
@@ -155,7 +158,7 @@ class Comparison:
         classes = [(actions, 0)]
         for place, row in enumerate(rows):
             bit = 1 << place
-            named = row.scope.among(actions)
+            named = row.scope.among(actions, self.budget)
             if not named:
                 continue
             split: list[tuple[int, int]] = []
@@ -214,39 +217,62 @@ class Comparison:
             return
         opposing = [row for row in task.opposing if id(row) in bears]
         scopes = [task.main.scope, *(row.scope for row in bearing)]
-        principals: list[Principal | None] = [None]
         try:
-            if any(scope.has_principals for scope in scopes):
-                principals = list(representatives(scopes, self.budget))
-            for principal in principals:
-                view = _View.of(task.main, layers, opposing, principal)
+            for principal in self._principals(task.main.scope, scopes):
+                view = View.of(task.main, layers, opposing, principal)
                 if view is not None:
-                    yield from self._with_variables(view, principal, actions, name)
+                    yield from self._with_variables(view, principal, scopes, actions, name)
         except Exhausted:
             raise
         except Undecided as why:
             self.undecided = str(why)
 
-    def _with_variables(self, view: _View, principal: Principal | None, actions: int, name: str) -> Iterator[Hit]:
-        fixed = _fixed(principal, view)
+    def _principals(self, main: Scope, scopes: Sequence[Scope]) -> list[Principal | None]:
+        """Of the principals that `main` speaks of, one for each way in which the scopes tell them apart."""
+        if not any(scope.has_principals for scope in scopes):
+            return [None]
+        key = (id(main), *sorted({id(scope) for scope in scopes}))
+        if key in self._told_apart:
+            return self._told_apart[key]
+        naming = [scope for scope in dict.fromkeys(scopes) if scope.has_principals]
+        tested = keys_of(scopes)
+        found: dict[object, Principal | None] = {}
+        for principal in representatives(scopes, self.budget):
+            self.budget.tick(1 + len(naming) // 8)
+            if main.has_principals and not names(main, principal):
+                continue
+            given = _fixed(principal)
+            ways = (tuple(names(scope, principal) for scope in naming), tuple(given.get(key, "") for key in tested))
+            found.setdefault((ways, tuple(key in given for key in tested)), principal)
+        self._told_apart[key] = list(found.values())
+        return self._told_apart[key]
+
+    def _with_variables(
+        self, view: View, principal: Principal | None, scopes: Sequence[Scope], actions: int, name: str
+    ) -> Iterator[Hit]:
+        fixed = _fixed(principal)
         if not any(variables.symbols_of(part) for part in view.parts()):
             yield from self._ask(view, fixed, principal, actions, name)
             return
-        narrowed = view.without_opposed()
-        if narrowed is None:
+        given = view.bind(fixed)
+        if given is None:
             return
-        view = narrowed
-        layers = [[view.main], *view.layers]
-        loose = _View(
-            variables.loosen(view.main),
-            [[variables.loosen(part) for part in layer] for layer in view.layers],
-            [part for part in map(variables.narrow, view.opposing) if part is not None],
-            view.resourceless,
-        )
-        if self._find_any(loose, fixed) is None:
-            return
+        for main in variables.cases(given.main):
+            narrowed = View(main, given.layers, given.opposing, given.resourceless).without_opposed(self.budget)
+            if narrowed is not None and self._find_any(narrowed.for_any_values(), fixed) is not None:
+                yield from self._with_values(narrowed, fixed, principal, scopes, actions, name)
+
+    def _with_values(
+        self,
+        view: View,
+        fixed: variables.Assignment,
+        principal: Principal | None,
+        scopes: Sequence[Scope],
+        actions: int,
+        name: str,
+    ) -> Iterator[Hit]:
         found = False
-        choices = variables.assignments(layers, view.opposing, fixed, self.data.boolean, self.budget)
+        choices = Choices([[view.main], *view.layers], view.opposing, fixed, self.data.boolean, self.budget)
         for count, assignment in enumerate(choices):
             if found and count > _MORE_ASSIGNMENTS:
                 break
@@ -255,17 +281,17 @@ class Comparison:
                 for hit in self._ask(bound, fixed | assignment, principal, actions, name):
                     found = True
                     yield hit
-        if not found and not variables.is_exact(layers, view.opposing):
+        if not found and not (choices.exact and (principal is None or decided_by_cells(scopes))):
             raise Undecided("a policy variable meets patterns in a way that has no finite set of cases")
 
-    def _find_any(self, view: _View, fixed: variables.Assignment) -> Found | None:
+    def _find_any(self, view: View, fixed: variables.Assignment) -> Found | None:
         """Any answer whatever, typed or not."""
         question = self._question(view, fixed, typed=False)
         found = question.ask_without_resource()
         return found if found is not None or view.resourceless else question.ask(view.universe())
 
     def _ask(
-        self, view: _View, fixed: variables.Assignment, principal: Principal | None, actions: int, name: str
+        self, view: View, fixed: variables.Assignment, principal: Principal | None, actions: int, name: str
     ) -> Iterator[Hit]:
         question = self._question(view, fixed, typed=True)
         bare = question.ask_without_resource()
@@ -291,7 +317,7 @@ class Comparison:
 
     def _typed(
         self,
-        view: _View,
+        view: View,
         question: Question,
         fixed: variables.Assignment,
         principal: Principal | None,
@@ -326,7 +352,7 @@ class Comparison:
             yield ""
 
     def _untyped_values(
-        self, view: _View, fixed: variables.Assignment, principal: Principal | None, actions: int, name: str
+        self, view: View, fixed: variables.Assignment, principal: Principal | None, actions: int, name: str
     ) -> Iterator[Hit]:
         """Answers that give several values to a key known to hold one; and the check that none was missed because a
         plain operator met a key with several values, for which IAM defines no meaning."""
@@ -344,7 +370,7 @@ class Comparison:
             keys = ", ".join(sorted({item.key for item in doubtful}))
             raise Undecided(f"a plain operator on {keys}, which hold several values, has no defined meaning")
 
-    def _question(self, view: _View, fixed: variables.Assignment, *, typed: bool) -> Question:
+    def _question(self, view: View, fixed: variables.Assignment, *, typed: bool) -> Question:
         atoms = [item for part in view.parts() for item in part.conditions]
         solver = Solver(
             atoms,
@@ -360,107 +386,16 @@ class Comparison:
         return self.data.name((actions & -actions).bit_length() - 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    """The rows that bear on one class of actions and one principal."""
-
-    main: Part
-    layers: list[list[Part]]
-    opposing: list[Part]
-    resourceless: bool
-
-    @classmethod
-    def of(
-        cls, main: Row, layers: Sequence[Sequence[Row]], opposing: Sequence[Row], principal: Principal | None
-    ) -> _View | None:
-        """None when the principal is none that the rows to apply speak of."""
-
-        def speaking(rows: Sequence[Row]) -> list[Part]:
-            scopes = [
-                row.scope for row in rows if not row.scope.has_principals or (principal and names(row.scope, principal))
-            ]
-            return [Part(s.resources, s.resources_inverted, s.conditions) for s in scopes]
-
-        applying = [speaking(layer) for layer in layers]
-        first = speaking([main])
-        if not first or not all(applying):
-            return None
-        rows = [main, *opposing, *(row for layer in layers for row in layer)]
-        return cls(first[0], applying, speaking(opposing), all(row.scope.resourceless for row in rows))
-
-    def parts(self) -> list[Part]:
-        return [self.main, *(part for layer in self.layers for part in layer), *self.opposing]
-
-    def bind(self, assignment: variables.Assignment) -> _View | None:
-        """With variables replaced; None when a row that must apply can't."""
-        main = variables.bind(self.main, assignment)
-        layers = [[bound for part in layer if (bound := variables.bind(part, assignment))] for layer in self.layers]
-        if main is None or not all(layers):
-            return None
-        opposing = [bound for part in self.opposing if (bound := variables.bind(part, assignment))]
-        return _View(main, layers, opposing, self.resourceless)
-
-    def without_opposed(self) -> _View | None:
-        """Without what an opposing row takes in whole; None when a row that must apply is taken in."""
-        main = variables.without_opposed(self.main, self.opposing)
-        kept = [
-            [left for part in layer if (left := variables.without_opposed(part, self.opposing))]
-            for layer in self.layers
-        ]
-        if main is None or not all(kept):
-            return None
-        return _View(main, kept, self.opposing, self.resourceless)
-
-    def universe(self) -> tuple[str, ...]:
-        """The shapes that a resource can have: an ARN, unless a row names something else."""
-        listed = [pattern for part in self.parts() for pattern in part.resources]
-        return (ARN,) if all(patterns.may_overlap(pattern, ARN) for pattern in listed) else (STAR,)
-
-    def by_parts(self) -> _View:
-        """With wildcards of the rows that must apply kept within their part of the ARN."""
-
-        def kept(part: Part) -> Part:
-            if part.inverted:
-                return part
-            return Part(tuple(map(patterns.by_parts, part.resources)), False, part.conditions)
-
-        layers = [[kept(part) for part in layer] for layer in self.layers]
-        return _View(kept(self.main), layers, self.opposing, self.resourceless)
-
-    def with_opaque(self, doubtful: set[Atom]) -> _View:
-        """With each doubtful atom turned into a test of its own made-up key, free to hold or not."""
-        numbers = {item: number for number, item in enumerate(sorted(doubtful, key=repr))}
-
-        def opaque(part: Part) -> Part:
-            conditions = frozenset(
-                Atom("Bool", f"opaque {numbers[item]}", frozenset(("true",)), "", False, False)
-                if item in numbers
-                else item
-                for item in part.conditions
-            )
-            return Part(part.resources, part.inverted, conditions)
-
-        return _View(
-            opaque(self.main),
-            [[opaque(part) for part in layer] for layer in self.layers],
-            [opaque(part) for part in self.opposing],
-            self.resourceless,
-        )
-
-
 def _arn_of(service: str) -> str:
     return f"arn:aws{NAME}:{service}:{NAME}:{NAME}:{STAR}"
 
 
-def _fixed(principal: Principal | None, view: _View) -> variables.Assignment:
-    """Condition keys whose value follows from the principal."""
+def _fixed(principal: Principal | None) -> variables.Assignment:
+    """Condition keys whose value follows from the principal, or which it can't have."""
     if principal is None:
         return {}
-    known = {key.lower(): values[0] for key, values in principal.context().items()}
-    if principal.type != "AWS":
-        for key in ("aws:principalarn", "aws:principalaccount", "aws:principaltype"):
-            known.setdefault(key, None)  # type: ignore[arg-type]
-    return dict(known)
+    known: variables.Assignment = {key.lower(): values[0] for key, values in principal.context().items()}
+    return known | dict.fromkeys(principal.never())
 
 
 def _request(action: str, found: Found, fixed: variables.Assignment, principal: Principal | None) -> Request:

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from ringfence.iam import patterns
 from ringfence.iam.budget import Budget, Undecided
-from ringfence.iam.cells import candidates, truth
+from ringfence.iam.cells import candidates, domain_of, truth
 from ringfence.iam.model import Condition
 
 _NEGATIONS = {
@@ -27,6 +27,9 @@ _NEGATIONS = {
     # The two are documented to behave the same.
     "ArnEquals": "ArnLike",
 }
+_AS_PATTERNS = {"StringEquals": "StringLike", "StringEqualsIgnoreCase": "StringFolded", "Bool": "StringFolded"}
+# Operators whose values are encoded patterns, of which one may include another.
+_PATTERNED = ("StringLike", "StringFolded", "ArnLike")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +62,53 @@ def atom(condition: Condition, variables: bool) -> Atom:
         "StringLike": lambda value: patterns.encode(value, variables),
         "StringEqualsIgnoreCase": lambda value: patterns.encode_folded(value, variables),
         "ArnLike": lambda value: patterns.encode_arn(value, variables),
-        "Bool": str.lower,
+        # A boolean is text in any case: on a key that may hold other text, that is neither true nor false.
+        "Bool": lambda value: patterns.encode_folded(value),
         "Null": str.lower,
     }
     make = encode.get(base, str)
     values = frozenset(make(value) for value in condition.values)
     # An equality is a pattern without wildcards, so that the two operators fall together.
-    base = {"StringEquals": "StringLike", "StringEqualsIgnoreCase": "StringFolded"}.get(base, base)
+    base = _AS_PATTERNS.get(base, base)
     return Atom(base, condition.key.lower(), values, condition.quantifier, negated, condition.if_exists)
 
 
-def implies(stronger: frozenset[Atom], weaker: frozenset[Atom]) -> bool:
+def forget() -> None:
+    """Forget the atoms made so far, whose values hold variables' numbers."""
+    atom.cache_clear()
+
+
+def implies(stronger: frozenset[Atom], weaker: frozenset[Atom], budget: Budget) -> bool:
     """A quick test, sound but not complete: whether conditions `stronger` all holding makes `weaker` all hold."""
-    return all(wanted in stronger or any(_entails(given, wanted) for given in stronger) for wanted in weaker)
+    return all(wanted in stronger or any(_entails(given, wanted, budget) for given in stronger) for wanted in weaker)
 
 
-def _entails(given: Atom, wanted: Atom) -> bool:
-    if (given.key, given.operator, given.quantifier, given.negated) != (
-        wanted.key, wanted.operator, wanted.quantifier, wanted.negated,
-    ):  # fmt: skip
+def _entails(given: Atom, wanted: Atom, budget: Budget) -> bool:
+    if given.key != wanted.key:
+        return False
+    if wanted.operator == "Null":
+        return wanted.values == {"false"} and not given.when_absent and given.operator != "Null"
+    if (given.quantifier, given.negated) != (wanted.quantifier, wanted.negated):
         return False
     if given.if_exists and not wanted.if_exists:
         return False
-    return given.values >= wanted.values if given.negated else given.values <= wanted.values
+    narrow, wide = (wanted.values, given.values) if given.negated else (given.values, wanted.values)
+    if given.operator == wanted.operator and narrow <= wide:
+        return True
+    if given.operator not in _PATTERNED or wanted.operator not in _PATTERNED:
+        return False
+    if given.operator == wanted.operator:
+        narrow = narrow - wide
+    return all(_within_one(value, wide, budget) for value in narrow)
+
+
+def _within_one(value: str, wide: frozenset[str], budget: Budget) -> bool:
+    """Whether one of the patterns `wide` includes `value`, whatever the values of its variables."""
+    for each in wide:
+        budget.tick()
+        if patterns.includes(each, value):
+            return True
+    return False
 
 
 # One choice of a disjunction: literals (atom, whether it must hold) that all have to be met.
@@ -139,7 +166,7 @@ class Solver:
             value = self.fixed[key]
             values: tuple[str, ...] = () if value is None else (value,)
         else:
-            values = candidates(tests, key in boolean, self.budget)
+            values = candidates(tests, domain_of(key, boolean), self.budget)
         masks = {}
         for item in atoms:
             mask = 0

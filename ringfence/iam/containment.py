@@ -8,21 +8,26 @@ and cell of condition values (`question`). Whatever is found is checked by the p
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from ringfence.iam import conditions, patterns, rows
 from ringfence.iam.budget import Budget, Undecided
 from ringfence.iam.catalogue import catalogue
 from ringfence.iam.comparison import Comparison, Hit
 from ringfence.iam.evaluate import Match, evaluate
 from ringfence.iam.model import Condition, Document, Permissions
-from ringfence.iam.patterns import TooManyVariables
+from ringfence.iam.patterns import TooManyVariables, variables_known
 from ringfence.iam.presentation import presentable
 from ringfence.iam.request import Request
 from ringfence.iam.rows import table
 
+# Above this many, the numbers that policy variables were given are forgotten before the next decision.
+_VARIABLES_KEPT = 20_000
 PermissionSet = Document | Sequence[Document] | Permissions
 
 
@@ -85,10 +90,34 @@ def contains(
     old, new = permissions(baseline), permissions(candidate)
     budget = Budget(deadline_s, memory_mb)
     try:
-        outcome, witness, reason = _decide(old, new, budget)
-    except (Undecided, TooManyVariables, RecursionError) as why:
-        outcome, witness, reason = Outcome.UNDECIDED, None, f"undecided: {str(why) or type(why).__name__}"
+        with _variables_kept():
+            outcome, witness, reason = _decide(old, new, budget)
+    except (Undecided, TooManyVariables) as why:
+        outcome, witness, reason = Outcome.UNDECIDED, None, f"undecided: {why}"
+    except RecursionError:
+        outcome, witness, reason = Outcome.UNDECIDED, None, "undecided: the policies nest too deeply to be compared"
     return Decision(outcome, witness, reason, data.version, (time.perf_counter() - started) * 1000)
+
+
+_running: set[object] = set()
+_running_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _variables_kept() -> Iterator[None]:
+    """While a decision runs, the numbers of policy variables stay; between decisions, many of them are forgotten."""
+    decision = object()
+    with _running_lock:
+        if not _running and variables_known() > _VARIABLES_KEPT:
+            patterns.forget()
+            conditions.forget()
+            rows.forget()
+        _running.add(decision)
+    try:
+        yield
+    finally:
+        with _running_lock:
+            _running.discard(decision)
 
 
 def permissions(of: PermissionSet) -> Permissions:
@@ -107,8 +136,6 @@ def _decide(old: Permissions, new: Permissions, budget: Budget) -> tuple[Outcome
             unconfirmed = "a request was found that the plain evaluator does not confirm"
             continue
         if hit.reason:
-            if comparison.undecided or unconfirmed:
-                break
             return Outcome.WIDENED_UNCATALOGUED, witness, hit.reason
         return Outcome.WIDENED, witness, _sentence(witness)
     open_question = comparison.undecided or unconfirmed

@@ -99,7 +99,11 @@ def find_escalations(permissions: PermissionSet, *, include_named: bool = False)
     """
     search = _Search(_as_permissions(permissions))
     found = (search.complete(path) for path in catalogue())
-    return tuple(item for item in found if item is not None and (include_named or item.scope is not Scope.NAMED))
+    return tuple(
+        item
+        for item in found
+        if item is not None and (include_named or item.scope is not Scope.NAMED or _writes_iam(item.path))
+    )
 
 
 def newly_complete(baseline: PermissionSet, candidate: PermissionSet) -> tuple[Escalation, ...]:
@@ -143,8 +147,7 @@ class _Search:
         """The path completed in its widest scope, or None."""
         if not all(self._allowed_actions(action) for action in path.actions):
             return None
-        scopes = (Scope.ANY,) if _writes_iam(path) else (Scope.ANY, Scope.NAMED)
-        for scope in scopes:
+        for scope in (Scope.ANY, Scope.NAMED):
             answers = [self._answer(_step(path, action, scope)) for action in path.actions]
             if all(answer is not None for answer in answers):
                 requests = tuple(answer for answer in answers if isinstance(answer, Request))
@@ -190,7 +193,7 @@ def _step(path: EscalationPath, action: str, scope: Scope) -> _Step:
         action,
         conditions,
         other_principal=path.category == "principal-access",
-        unnamed=scope is Scope.ANY and pivot and not _writes_iam(path),
+        unnamed=scope is Scope.ANY and pivot,
     )
 
 
@@ -199,14 +202,19 @@ def _writes_iam(path: EscalationPath) -> bool:
 
 
 def _without_own(document: Document) -> Document:
-    """The document without Allows on resources that are always the caller's own."""
+    """The document without Allows on resources that are always the caller's own, and with Denies on all other ones
+    taken as Denies on everything."""
     if not document.variables_enabled:
         return document
     kept: list[Statement] = []
     for statement in document.statements:
-        left = tuple(resource for resource in statement.resources if not _OWN_RESOURCE.search(resource))
-        if statement.effect == "Deny" or len(left) == len(statement.resources):
+        listed = statement.not_resources if statement.effect == "Deny" else statement.resources
+        left = tuple(resource for resource in listed if not _OWN_RESOURCE.search(resource))
+        if len(left) == len(listed):
             kept.append(statement)
+        elif statement.effect == "Deny":
+            everything = () if left else ("*",)
+            kept.append(replace(statement, not_resources=left, resources=everything))
         elif left:
             kept.append(replace(statement, resources=left))
     return replace(document, statements=tuple(kept))

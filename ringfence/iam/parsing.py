@@ -23,6 +23,7 @@ from ringfence.iam.model import (
     Statement,
 )
 from ringfence.iam.operands import operand_problem
+from ringfence.iam.patterns import VARIABLE_FIRST
 
 # Far above any quota of a document that AWS stores (the largest, an AWS managed policy, is below 100,000 characters),
 # and small enough that everything after parsing stays bounded.
@@ -47,6 +48,8 @@ _STATEMENT_ELEMENTS = (
 _PRINCIPAL_TYPES = ("AWS", "Service", "Federated", "CanonicalUser")
 _ACTION = re.compile(r"\*+|[A-Za-z0-9*?_-]+:[A-Za-z0-9*?_.-]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# Planes 15 and 16, which stand for policy variables in encoded patterns (`patterns`).
+_PRIVATE = re.compile(f"[{chr(VARIABLE_FIRST)}-\U0010ffff]")
 _ARN_START = "arn:"
 
 
@@ -83,7 +86,8 @@ def infer_kind(mapping: object) -> Kind:
 def _load(source: object, where: str) -> tuple[str, object]:
     if isinstance(source, (bytes, bytearray)):
         try:
-            source = bytes(source).decode("utf-8")
+            # A byte order mark, which some editors write, is no part of the text.
+            source = bytes(source).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise InputError(
                 [Problem(where, "", f"isn't UTF-8: byte {error.start} is invalid", "save it as UTF-8")]
@@ -170,8 +174,8 @@ class _Reader:
             return empty
         listed = mapping["Statement"]
         listed = [listed] if isinstance(listed, Mapping) else listed
-        if not isinstance(listed, list) or not listed:
-            self.problem("Statement", f"must be a list of statements, is {_show(listed)}", "give one", "Statement")
+        if not isinstance(listed, list):
+            self.problem("Statement", f"must be a list of statements, is {_show(listed)}", "give a list", "Statement")
             return empty
         if len(listed) > MAX_STATEMENTS:
             message = f"has {len(listed):,} statements; at most {MAX_STATEMENTS:,} are read"
@@ -255,6 +259,9 @@ class _Reader:
             return ""
         if _SURROGATE.search(value):
             self.problem(key, "holds half of a surrogate pair", "write the character itself, in UTF-8")
+            return ""
+        if _PRIVATE.search(value):
+            self.problem(key, "holds a character for private use", "IAM stores no such character; remove it")
             return ""
         return value
 

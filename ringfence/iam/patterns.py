@@ -15,17 +15,19 @@ PART = "\ud802"  # any text without a colon
 PART_ANY = "\ud803"  # any one character but a colon
 NAME = "\ud804"  # any text without a colon or a slash
 NAME_ANY = "\ud805"  # any one character but those
+DIGIT = "\ud806"  # one digit; in shapes of what is looked for, never in a policy's own pattern
 # What each token that takes any number of characters, and each that takes one, doesn't take.
 RUNS = {STAR: "", PART: ":", NAME: ":/"}
 ONE = {ANY: "", PART_ANY: ":", NAME_ANY: ":/"}
 STARS = STAR + PART + NAME
-# Policy variables, numbered per process in order of appearance; each is opaque until a value is chosen for it.
-_VARIABLE_FIRST, _VARIABLE_LAST = 0xD900, 0xDBFF
+# Policy variables, numbered in order of appearance; each is opaque until a value is chosen for it. They take the private
+# planes, which no document may use (`parsing`), as there are many: placeholders of templates are read as variables too.
+VARIABLE_FIRST, VARIABLE_LAST = 0xF0000, 0x10FFFD
 # A letter that matches in either case: this plus its lower-case ASCII code.
 _FOLDED_FIRST = 0xDC00
 
-_SPECIAL = re.compile("[\ud800-\udfff]")
-_VARIABLE = re.compile(f"[{chr(_VARIABLE_FIRST)}-{chr(_VARIABLE_LAST)}]")
+_SPECIAL = re.compile("[\ud800-\udfff\U000f0000-\U0010ffff]")
+_VARIABLE = re.compile(f"[{chr(VARIABLE_FIRST)}-{chr(VARIABLE_LAST)}]")
 _REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _RUN = re.compile(f"[{STAR}{ANY}]{{2,}}")
 _OTHER_WILDCARD = re.compile(f"[{ANY}{PART}{PART_ANY}{NAME}{NAME_ANY}{chr(_FOLDED_FIRST)}-\udfff]")
@@ -33,11 +35,27 @@ _PLACEHOLDER = re.compile(r"\$\{[^}]*\}")
 
 
 class TooManyVariables(Exception):
-    """More distinct policy variables than can be told apart in one process."""
+    """More distinct policy variables than can be told apart at one time."""
+
+    def __init__(self) -> None:
+        super().__init__(f"more than {VARIABLE_LAST - VARIABLE_FIRST + 1:,} policy variables can't be told apart")
 
 
 _variables: dict[tuple[str, str | None], str] = {}
 _by_symbol: dict[str, tuple[str, str | None]] = {}
+
+
+def variables_known() -> int:
+    """How many variables have a number."""
+    return len(_variables)
+
+
+def forget() -> None:
+    """Forget the variables' numbers and every pattern encoded with them. Patterns made before mean nothing after."""
+    _variables.clear()
+    _by_symbol.clear()
+    encode.cache_clear()
+    encode_arn.cache_clear()
 
 
 def variable_of(symbol: str) -> tuple[str, str | None]:
@@ -64,8 +82,8 @@ def _symbol(reference: str) -> str:
     named = (key.strip().lower(), default[1:-1] if quoted else None)
     symbol = _variables.get(named)
     if symbol is None:
-        code = _VARIABLE_FIRST + len(_variables)
-        if code > _VARIABLE_LAST:
+        code = VARIABLE_FIRST + len(_variables)
+        if code > VARIABLE_LAST:
             raise TooManyVariables
         symbol = chr(code)
         _variables[named] = symbol
@@ -258,6 +276,8 @@ def _takes(token: str, symbol: str) -> bool:
     if excluded is None:
         letter = folded(token)
         return bool(letter) and symbol.isascii() and symbol.lower() == letter
+    if symbol == DIGIT:
+        return not set(excluded) & set("0123456789")
     if symbol in ONE:
         return set(excluded) <= set(ONE[symbol])
     return not _is_run_or_variable(symbol) and symbol not in excluded
@@ -273,7 +293,7 @@ def _run_takes(excluded: str, symbol: str) -> bool:
 
 
 def _is_run_or_variable(symbol: str) -> bool:
-    return symbol in RUNS or chr(_VARIABLE_FIRST) <= symbol <= chr(_VARIABLE_LAST)
+    return symbol in RUNS or symbol >= chr(VARIABLE_FIRST)
 
 
 def may_overlap(one: str, other: str) -> bool:
@@ -289,6 +309,6 @@ def may_overlap(one: str, other: str) -> bool:
 
 def _literal_suffix(pattern: str) -> str:
     for position in range(len(pattern) - 1, -1, -1):
-        if "\ud800" <= pattern[position] <= "\udfff":
+        if _SPECIAL.match(pattern, position):
             return pattern[position + 1 :]
     return pattern

@@ -161,7 +161,7 @@ class Question:
         certain: set[int] = set()
         uncertain: dict[int, Group] = {}
         for number, part in enumerate(self._parts()):
-            self.budget.tick()
+            self.budget.tick(1 + len(part.resources) // 8)
             overlapping = tuple(each for each in part.resources if patterns.may_overlap(each, pattern))
             whole = any(patterns.includes(each, pattern) for each in overlapping)
             if part.inverted:

@@ -9,6 +9,11 @@ from typing import Literal
 
 PrincipalType = Literal["AWS", "Service", "Federated", "CanonicalUser", "Anonymous"]
 
+_SERVICE_NAMES = "aws:principalservicenameslist"
+_PRINCIPAL_KEYS = frozenset(
+    ("aws:principalarn", "aws:principalaccount", "aws:principaltype", "aws:principalservicename", _SERVICE_NAMES)
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -35,7 +40,7 @@ class Principal:
 
     def context(self) -> dict[str, tuple[str, ...]]:
         """The global condition keys that follow from who asks. Source: IAM User Guide, "AWS global condition context
-        keys", properties of the principal."""
+        keys", properties of the principal; of an anonymous caller only the type is sure."""
         if self.type == "AWS":
             kind = self.value.split(":", 5)[-1].split("/")[0]
             kinds = {"root": "Account", "user": "User", "federated-user": "FederatedUser"}
@@ -47,7 +52,15 @@ class Principal:
             }
         if self.type == "Service":
             return {"aws:PrincipalIsAWSService": ("true",), "aws:PrincipalServiceName": (self.value,)}
-        return {"aws:PrincipalIsAWSService": ("false",)} if self.type == "Anonymous" else {}
+        if self.type == "Anonymous":
+            return {"aws:PrincipalType": ("Anonymous",), "aws:PrincipalIsAWSService": ("false",)}
+        return {}
+
+    def never(self) -> frozenset[str]:
+        """Lower-case names of the properties of a principal that the request can't have, whoever asks. Source: as of
+        `context`."""
+        own = {key.lower() for key in self.context()}
+        return _PRINCIPAL_KEYS - own - ({_SERVICE_NAMES} if self.type == "Service" else set())
 
 
 @dataclass(frozen=True)

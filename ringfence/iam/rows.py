@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from ringfence.iam import patterns
+from ringfence.iam.budget import Budget
 from ringfence.iam.catalogue import Catalogue, catalogue
 from ringfence.iam.conditions import Atom, atom, implies
 from ringfence.iam.model import Condition, Document, Permissions, PrincipalEntry, Statement
 from ringfence.iam.patterns import STAR
+from ringfence.iam.request import Principal
 
 # Up to as many actions are looked up one by one in a scope whose own set isn't known yet.
 _FEW_ACTIONS = 4
+_STEPS_PER_PATTERN = 8
 
 
 class Scope:
@@ -26,6 +29,7 @@ class Scope:
 
     def __init__(self, statement: Statement, variables: bool):
         self._statement, self._variables = statement, variables
+        self._actions: int | None = None
         self.actions_inverted = not statement.actions
         self.resources_inverted = bool(statement.not_resources)
         self.resourceless = not (statement.resources or statement.not_resources)
@@ -40,25 +44,30 @@ class Scope:
     def action_patterns(self) -> tuple[str, ...]:
         return tuple(patterns.encode(text) for text in sorted(self.action_texts))
 
-    @cached_property
-    def actions(self) -> int:
+    def actions(self, budget: Budget) -> int:
         """The catalogued actions, as a set of numbers."""
-        data = catalogue()
-        named = 0
-        for text in self.action_texts:
-            named |= data.expand(text)
-        return data.everything & ~named if self.actions_inverted else named
+        if self._actions is None:
+            data = catalogue()
+            named = 0
+            for text in self.action_texts:
+                # A pattern is held against every name of its service.
+                budget.tick(_STEPS_PER_PATTERN)
+                named |= data.expand(text)
+            self._actions = data.everything & ~named if self.actions_inverted else named
+        return self._actions
 
-    def among(self, actions: int) -> int:
+    def among(self, actions: int, budget: Budget) -> int:
         """Those of the catalogued `actions` that the scope speaks of."""
-        if "actions" in self.__dict__ or actions.bit_count() > _FEW_ACTIONS:
-            return self.actions & actions
+        if self._actions is not None or actions.bit_count() > _FEW_ACTIONS:
+            return self.actions(budget) & actions
         data = catalogue()
         found, left = 0, actions
         while left:
             action = left & -left
             left ^= action
-            if covers_pattern(self, data.name(action.bit_length() - 1).lower()):
+            budget.tick(1 + len(self.action_patterns) // 8)
+            name = data.name(action.bit_length() - 1).lower()
+            if any(patterns.matches(pattern, name) for pattern in self.action_patterns) != self.actions_inverted:
                 found |= action
         return found
 
@@ -70,6 +79,11 @@ class Scope:
     @cached_property
     def conditions(self) -> frozenset[Atom]:
         return frozenset(atom(condition, self._variables) for condition in self._statement.conditions)
+
+    @cached_property
+    def principal_index(self) -> PrincipalIndex:
+        """The entries of Principal, or else of NotPrincipal."""
+        return PrincipalIndex(self.principals or self.not_principals)
 
     @property
     def has_principals(self) -> bool:
@@ -142,6 +156,11 @@ def _scope(
     return Scope(said, variables)
 
 
+def forget() -> None:
+    """Forget the scopes made so far, whose patterns hold variables' numbers."""
+    _scope.cache_clear()
+
+
 def uncatalogued(texts: Iterable[str], data: Catalogue) -> tuple[str, ...]:
     """Those of the lower-case action patterns, encoded, that also name actions outside the catalogue."""
     return tuple(
@@ -149,64 +168,107 @@ def uncatalogued(texts: Iterable[str], data: Catalogue) -> tuple[str, ...]:
     )
 
 
-def covers_pattern(scope: Scope, pattern: str) -> bool:
+def covers_pattern(scope: Scope, pattern: str, budget: Budget) -> bool:
     """A quick test, sound but not complete: whether the scope has every action that `pattern` names."""
+    budget.tick(1 + len(scope.action_patterns) // 8)
     if not scope.actions_inverted:
         return any(patterns.includes(wide, pattern) for wide in scope.action_patterns)
     return not any(patterns.may_overlap(excluded, pattern) for excluded in scope.action_patterns)
 
 
-def subsumes(wide: Scope, narrow: Scope) -> bool:
+def subsumes(wide: Scope, narrow: Scope, budget: Budget) -> bool:
     """A quick test, sound but not complete: whether `wide` applies wherever `narrow` does, actions left aside."""
     if wide is narrow:
         return True
     return (
-        (not wide.conditions or implies(narrow.conditions, wide.conditions))
-        and _principals_subsume(wide, narrow)
-        and _resources_subsume(wide, narrow)
+        (not wide.conditions or implies(narrow.conditions, wide.conditions, budget))
+        and _principals_subsume(wide, narrow, budget)
+        and _resources_subsume(wide, narrow, budget)
     )
 
 
-def _resources_subsume(wide: Scope, narrow: Scope) -> bool:
+def _resources_subsume(wide: Scope, narrow: Scope, budget: Budget) -> bool:
     if not wide.resources_inverted:
         if wide.resources == (STAR,) or (STAR in wide.resources):
             return True
         if narrow.resources_inverted:
             return False
-        return all(covered(pattern, wide.resources) for pattern in narrow.resources)
+        return all(covered(pattern, wide.resources, budget) for pattern in narrow.resources)
     if narrow.resources_inverted:
-        return all(covered(pattern, narrow.resources) for pattern in wide.resources)
-    return not any(patterns.may_overlap(kept, p) for p in narrow.resources for kept in wide.resources)
+        return all(covered(pattern, narrow.resources, budget) for pattern in wide.resources)
+    for pattern in narrow.resources:
+        budget.tick(1 + len(wide.resources) // 8)
+        if any(patterns.may_overlap(kept, pattern) for kept in wide.resources):
+            return False
+    return True
 
 
-def covered(pattern: str, wide: tuple[str, ...]) -> bool:
+def covered(pattern: str, wide: Sequence[str], budget: Budget) -> bool:
     """Whether one of the patterns `wide` includes `pattern`."""
+    budget.tick(1 + len(wide) // 8)
     return pattern in wide or any(patterns.includes(each, pattern) for each in wide)
 
 
-def _principals_subsume(wide: Scope, narrow: Scope) -> bool:
+def _principals_subsume(wide: Scope, narrow: Scope, budget: Budget) -> bool:
     if not wide.has_principals:
         return True
     if wide.not_principals or narrow.not_principals or not narrow.principals:
         return any(_is_everyone(entry) for entry in wide.principals) or (
             wide.principals == narrow.principals and wide.not_principals == narrow.not_principals
         )
-    return all(any(_entry_covers(entry, other) for entry in wide.principals) for other in narrow.principals)
+    named = wide.principal_index
+    for entry in narrow.principals:
+        budget.tick()
+        if not named.covers(entry):
+            return False
+    return True
 
 
 def _is_everyone(entry: PrincipalEntry) -> bool:
     return entry.type == "*" or (entry.type == "AWS" and entry.value == "*")
 
 
-def _entry_covers(wide: PrincipalEntry, narrow: PrincipalEntry) -> bool:
-    if wide == narrow or _is_everyone(wide):
-        return True
-    if wide.type != narrow.type or narrow.value == "*":
-        return False
-    if wide.value == "*":
-        return True
-    account = account_of(wide.value)
-    return bool(account) and narrow.value.split(":")[4:5] == [account]
+class PrincipalIndex:
+    """The entries of a Principal or NotPrincipal element, looked up instead of gone through."""
+
+    def __init__(self, entries: Sequence[PrincipalEntry]):
+        self.everyone = any(_is_everyone(entry) for entry in entries)
+        self._entries = {(entry.type, entry.value) for entry in entries}
+        values = [entry.value for entry in entries if entry.type == "AWS"]
+        self._accounts = {account_of(value) for value in values} - {""}
+        # A session's ARN leaves out the path of its role.
+        self._roles = {without_path(value) for value in values if ":role/" in value}
+
+    def covers(self, entry: PrincipalEntry) -> bool:
+        """A quick test, sound but not complete: whether the entries name everyone that `entry` does."""
+        if self.everyone or (entry.type, entry.value) in self._entries:
+            return True
+        if entry.value == "*" or entry.type == "*":
+            return False
+        if (entry.type, "*") in self._entries:
+            return True
+        return entry.type == "AWS" and (account_of(entry.value) or _account_in(entry.value)) in self._accounts
+
+    def names(self, principal: Principal) -> bool:
+        """Whether one of the entries names the principal."""
+        if self.everyone:
+            return True
+        if (principal.type, principal.value) in self._entries or (principal.type, "*") in self._entries:
+            return True
+        if principal.type != "AWS":
+            return False
+        return principal.account in self._accounts or bool(principal.role_arn and principal.role_arn in self._roles)
+
+
+def without_path(arn: str) -> str:
+    """The ARN of a role without its path."""
+    head, separator, path = arn.partition(":role/")
+    return f"{head}{separator}{path.rsplit('/', 1)[-1]}"
+
+
+def _account_in(arn: str) -> str:
+    parts = arn.split(":", 5)
+    return parts[4] if len(parts) == 6 else ""
 
 
 def account_of(value: str) -> str:

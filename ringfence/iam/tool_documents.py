@@ -116,7 +116,9 @@ def tool_documents(tool: Tool, names: Names) -> ToolDocuments:
         problems += size_problems(owner, "inline policies", [made.policy], INLINE_POLICIES_LIMIT)
     if len(role_name) > ROLE_NAME_LIMIT:
         message = f"the name has {len(role_name)} characters, of which IAM allows {ROLE_NAME_LIMIT}"
-        problems.append(Problem(owner, "name", message, "shorten the tool's name, the prefix or the environment's name"))
+        problems.append(
+            Problem(owner, "name", message, "shorten the tool's name, the prefix or the environment's name")
+        )
     if problems:
         raise InputError(problems)
     return made
