@@ -182,7 +182,24 @@ class Service:
                 if policy.check_stack
                 for text, urn in policy.check_stack(resources, self._settings.get(policy.name, {}))
             ]
+        told += self._lowered()
         return protocol.AnalyzeResponse(diagnostics=told).SerializeToString()
+
+    def _lowered(self) -> list[protocol.AnalyzeDiagnostic]:
+        """What the configuration has made weaker: who reads a preview that passes must not take it for a full one."""
+        words = {protocol.ADVISORY: "advisory, so what it finds stops nothing", protocol.DISABLED: "disabled"}
+        return [
+            protocol.AnalyzeDiagnostic(
+                policyName=policy.name,
+                policyPackName=self._pack.name,
+                message=f"{policy.description}\nThe configuration makes {policy.name} {words[self._levels[policy.name]]}.",
+                description=policy.description,
+                enforcementLevel=protocol.ADVISORY,
+                severity=_SEVERITIES[policy.severity],
+            )
+            for policy in self._pack.policies
+            if self._levels[policy.name] in words
+        ]
 
     def _diagnostic(self, policy: Policy, text: str, urn: str) -> protocol.AnalyzeDiagnostic:
         return protocol.AnalyzeDiagnostic(

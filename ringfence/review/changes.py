@@ -85,6 +85,7 @@ _SLOT_TEXT = {
     Slot.PROVIDER: "identity provider",
     Slot.TEMPLATE: "template",
     Slot.FUNCTION_URL: "function URL authorization",
+    Slot.ACCESS: "access of its own",
     Slot.AUTH_MAP: "aws-auth map",
 }
 

@@ -127,11 +127,25 @@ def _cluster(resource: Resource) -> Iterator[Fact]:
 
 def _config_map(resource: Resource) -> Iterator[Fact]:
     metadata = resource.get("metadata")
-    if isinstance(metadata, Unknown) or not metadata:
+    metadata = metadata if isinstance(metadata, dict) else {}
+    # A name that isn't known may be this one: only the namespaces of other maps tell then.
+    if not all(
+        isinstance(found := metadata.get(key), Unknown) or found == wanted
+        for key, wanted in (("name", "aws-auth"), ("namespace", "kube-system"))
+    ):
         return
-    if metadata.get("name") != "aws-auth" or metadata.get("namespace") != "kube-system":
-        return
-    data = resource.get("data") or {}
+    yield from _auth_map(resource.get("data") or {})
+
+
+def _config_maps(resource: Resource) -> Iterator[Fact]:
+    for item in resource.items("items"):
+        if isinstance(item, Unknown):
+            yield Fact("eks/aws-auth", Slot.AUTH_MAP, UNNAMED, item)
+        else:
+            yield from _config_map(Resource(resource.type, resource.name, resource.urn, item))
+
+
+def _auth_map(data: Any) -> Iterator[Fact]:
     unknown = first_unknown(data)
     for key in (UNNAMED,) if isinstance(data, Unknown) else sorted(data):
         yield Fact("eks/aws-auth", Slot.AUTH_MAP, key, unknown or data[key])
@@ -145,4 +159,5 @@ EXTRACTORS: dict[str, Callable[[Resource], Iterator[Fact]]] = {
     "aws:eks/addon:Addon": _addon,
     "kubernetes:core/v1:ConfigMap": _config_map,
     "kubernetes:core/v1:ConfigMapPatch": _config_map,
+    "kubernetes:core/v1:ConfigMapList": _config_maps,
 }

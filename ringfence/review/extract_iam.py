@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ringfence.review.facts import Fact, Slot, Unknown, last_part
+from ringfence.review.facts import AT_PREVIEW, Fact, Slot, Unknown, last_part
 from ringfence.review.resource import Resource, document_of
 
 ROLE, USER, GROUP = "aws:iam/role:Role", "aws:iam/user:User", "aws:iam/group:Group"
@@ -50,12 +50,13 @@ def _several_attached(subject: str, resource: Resource, prop: str) -> Iterator[F
     """A list of policy ARNs; those unknown at preview are told by the policies that they come from."""
     entries = resource.items(prop)
     keys = [policy_key(entry) for entry in entries if not isinstance(entry, Unknown)]
-    unknown = next((entry for entry in entries if isinstance(entry, Unknown)), None)
-    origins = [policy_key(unknown, origin) for origin in resource.origins(prop, POLICY)] if unknown else []
+    unknown = [entry for entry in entries if isinstance(entry, Unknown)]
+    origins = [policy_key(AT_PREVIEW, origin) for origin in resource.origins(prop, POLICY)] if unknown else []
     for key in (*keys, *origins):
         yield Fact(subject, Slot.MANAGED, key, key)
-    if unknown and not origins:
-        yield Fact(subject, Slot.MANAGED, UNNAMED, unknown)
+    # More than the policies that they can come from: one of them is of somewhere else.
+    if len(unknown) > len(origins):
+        yield Fact(subject, Slot.MANAGED, UNNAMED, unknown[0])
 
 
 def boundary_of(resource: Resource) -> Any:
@@ -110,9 +111,11 @@ def _attachment_to_many(resource: Resource) -> Iterator[Fact]:
     for kind, type_ in TYPE_OF_KIND.items():
         entries = resource.items(f"{kind}s")
         names = [last_part(str(entry)) for entry in entries if not isinstance(entry, Unknown)]
-        if len(names) < len(entries):
+        unknown = len(entries) - len(names)
+        if unknown:
             linked = [own_name(other) for other in resource.links.get(f"{kind}s", ()) if other.type == type_]
-            names += linked or [UNNAMED]
+            # More than the principals that they can come from: one of them is somebody else.
+            names += linked if len(linked) >= unknown else [*linked, UNNAMED]
         for name in names:
             yield _attached(f"{kind}/{name}", resource, "policyArn", resource.get("policyArn"))
 
@@ -161,7 +164,9 @@ def _user_groups(resource: Resource) -> Iterator[Fact]:
 
 def _credential(what: str) -> Callable[[Resource], Iterator[Fact]]:
     def extract(resource: Resource) -> Iterator[Fact]:
-        yield Fact(principal(resource, "user", "user"), Slot.CREDENTIAL, f"{what} {resource.name}", True)
+        # The types spell it in three ways.
+        prop = next((name for name in ("userName", "username") if resource.get(name) is not None), "user")
+        yield Fact(principal(resource, prop, "user"), Slot.CREDENTIAL, f"{what} {resource.name}", True)
 
     return extract
 
@@ -211,6 +216,7 @@ EXTRACTORS: dict[str, Callable[[Resource], Iterator[Fact]]] = {
     "aws:iam/userLoginProfile:UserLoginProfile": _credential("console password"),
     "aws:iam/serviceSpecificCredential:ServiceSpecificCredential": _credential("service credential"),
     "aws:iam/sshKey:SshKey": _credential("SSH key"),
+    "aws:iam/signingCertificate:SigningCertificate": _credential("signing certificate"),
     "aws:iam/openIdConnectProvider:OpenIdConnectProvider": _oidc,
     "aws:iam/samlProvider:SamlProvider": _saml,
     "aws:iam/serviceLinkedRole:ServiceLinkedRole": _service_linked,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 
+from ringfence.review.extract_access import acl_facts
 from ringfence.review.extract_eks import (
+    access_config_value,
     entry_value,
     pod_identity_value,
     principal_key,
@@ -12,7 +15,7 @@ from ringfence.review.extract_eks import (
     scope_value,
 )
 from ringfence.review.extract_iam import UNNAMED, boundary_of, own_name, policy_key
-from ringfence.review.extract_policies import permission_statement, subject_name
+from ringfence.review.extract_policies import bucket_name, permission_statement, subject_name
 from ringfence.review.facts import Fact, Slot, Unknown, last_part
 from ringfence.review.resource import Resource, document_of, first_unknown
 
@@ -109,6 +112,70 @@ def _pod_identity(resource: Resource) -> Iterator[Fact]:
     yield Fact(subject, Slot.POD_IDENTITY, "", first_unknown([value, *parts]) or value)
 
 
+def _cluster(resource: Resource) -> Iterator[Fact]:
+    yield Fact(f"eks/{own_name(resource)}", Slot.CLUSTER_ACCESS, "", access_config_value(resource.get("accessConfig")))
+
+
+def _addon(resource: Resource) -> Iterator[Fact]:
+    cluster, addon = (
+        UNNAMED if isinstance(x := resource.text(n), Unknown) else x for n in ("clusterName", "addonName")
+    )
+    for entry in resource.items("podIdentityAssociations"):
+        unknown = first_unknown(entry)
+        account = UNNAMED if unknown else entry.get("serviceAccount")
+        value = unknown or pod_identity_value(entry.get("roleArn"), None, None, False)
+        yield Fact(f"eks/{cluster}/addon/{addon}/{account}", Slot.POD_IDENTITY, "", value)
+    role = resource.get("serviceAccountRoleArn")
+    if role is not None:
+        yield Fact(f"eks/{cluster}/addon/{addon}", Slot.POD_IDENTITY, "service account role", role_key(role))
+
+
+def _function_url(resource: Resource) -> Iterator[Fact]:
+    arn = resource.text("targetFunctionArn")
+    name = f"{UNNAMED} of {resource.name}" if isinstance(arn, Unknown) else last_part(arn)
+    yield Fact(f"function/{name}", Slot.FUNCTION_URL, "", resource.text("authType"))
+
+
+def _instance_profile(resource: Resource) -> Iterator[Fact]:
+    key = resource.text("instanceProfileName")
+    key = key if isinstance(key, str) and key else resource.name
+    for role in resource.items("roles"):
+        unknown = isinstance(role, Unknown)
+        subject = f"role/{UNNAMED} of {resource.name}" if unknown else f"role/{last_part(str(role))}"
+        yield Fact(subject, Slot.INSTANCE_PROFILE, key, True)
+
+
+def _group_members(resource: Resource) -> Iterator[Fact]:
+    group = resource.text("groupName")
+    for user in resource.items("users"):
+        subject = f"user/{UNNAMED if isinstance(user, Unknown) else last_part(str(user))}"
+        unknown = isinstance(group, Unknown)
+        yield Fact(subject, Slot.MEMBERSHIP, UNNAMED if unknown else str(group), group if unknown else True)
+
+
+def _oidc(resource: Resource) -> Iterator[Fact]:
+    url, audiences = resource.text("url"), list(resource.items("clientIdList"))
+    host = resource.name if isinstance(url, Unknown) else url.removeprefix("https://")
+    value = first_unknown([url, audiences]) or sorted(map(str, audiences))
+    yield Fact(f"oidc-provider/{host}", Slot.PROVIDER, "", value)
+
+
+def _saml(resource: Resource) -> Iterator[Fact]:
+    metadata = resource.get("samlMetadataDocument")
+    value = first_unknown(metadata) or hashlib.sha256(str(metadata).encode()).hexdigest()
+    yield Fact(f"saml-provider/{own_name(resource)}", Slot.PROVIDER, "", value)
+
+
+def _service_linked(resource: Resource) -> Iterator[Fact]:
+    service = resource.text("awsServiceName")
+    unknown = isinstance(service, Unknown)
+    yield Fact(f"service-linked-role/{UNNAMED if unknown else service}", Slot.EXISTS, "", service if unknown else True)
+
+
+def _bucket(resource: Resource) -> Iterator[Fact]:
+    yield from acl_facts(resource, "bucket", bucket_name(resource))
+
+
 EXTRACTORS: dict[str, Callable[[Resource], Iterator[Fact]]] = {
     "aws-native:iam:Role": _principal("role"),
     "aws-native:iam:User": _principal("user"),
@@ -128,4 +195,13 @@ EXTRACTORS: dict[str, Callable[[Resource], Iterator[Fact]]] = {
     "aws-native:lambda:Permission": _permission,
     "aws-native:eks:AccessEntry": _access_entry,
     "aws-native:eks:PodIdentityAssociation": _pod_identity,
+    "aws-native:eks:Cluster": _cluster,
+    "aws-native:eks:Addon": _addon,
+    "aws-native:lambda:Url": _function_url,
+    "aws-native:iam:InstanceProfile": _instance_profile,
+    "aws-native:iam:UserToGroupAddition": _group_members,
+    "aws-native:iam:OidcProvider": _oidc,
+    "aws-native:iam:SamlProvider": _saml,
+    "aws-native:iam:ServiceLinkedRole": _service_linked,
+    "aws-native:s3:Bucket": _bucket,
 }

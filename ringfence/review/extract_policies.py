@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ringfence.review.extract_access import acl_facts
 from ringfence.review.extract_iam import UNNAMED, own_name, policy_key
 from ringfence.review.facts import Fact, Slot, Unknown, last_part
 from ringfence.review.resource import Resource, document_of, first_unknown
@@ -126,6 +127,12 @@ def _subject(resource: Resource, row: _Row) -> str:
     return f"{row.kind}/{subject_name(row.kind, value) or resource.name}"
 
 
+def policy_owner(resource: Resource) -> str:
+    """The subject of a resource that can have a policy, whether it has one or not; empty for any other."""
+    row = _ROWS.get(resource.type)
+    return _subject(resource, row) if row is not None and not row.target else ""
+
+
 def _row_extractor(row: _Row) -> Callable[[Resource], Iterator[Fact]]:
     def extract(resource: Resource) -> Iterator[Fact]:
         value = resource.get(row.policy)
@@ -207,14 +214,11 @@ def grantee(arn: Any) -> Any:
 
 
 def _stack_template(resource: Resource) -> Iterator[Fact]:
-    """CloudFormation makes resources that the engine never shows: a template with IAM in it is approved as a whole."""
-    body = resource.get("templateBody", "templateUrl")
-    capabilities = resource.get("capabilities") or []
-    unknown = first_unknown([body, capabilities])
-    makes_iam = unknown is None and (bool(capabilities) or "AWS::IAM::" in str(body))
-    if unknown or makes_iam:
-        digest = unknown or hashlib.sha256(str(body).encode()).hexdigest()
-        yield Fact(f"cloudformation/{own_name(resource)}", Slot.TEMPLATE, "", digest)
+    """CloudFormation makes resources that the engine never shows: a template is approved as a whole. Without IAM in it
+    too, since the policy of a bucket or a permission on a function needs no capability."""
+    body = resource.get("templateBody", "templateUrl", "templateURL")
+    digest = first_unknown(body) or hashlib.sha256(str(body).encode()).hexdigest()
+    yield Fact(f"cloudformation/{own_name(resource)}", Slot.TEMPLATE, "", digest)
 
 
 def _permission_set_attachment(resource: Resource) -> Iterator[Fact]:
@@ -224,12 +228,25 @@ def _permission_set_attachment(resource: Resource) -> Iterator[Fact]:
     yield Fact(f"permission-set/{_text(name, resource)}", Slot.MANAGED, key, value if key == UNNAMED else key)
 
 
+def _bucket(resource: Resource) -> Iterator[Fact]:
+    yield from _row_extractor(_ROWS[resource.type])(resource)
+    yield from acl_facts(resource, "bucket", bucket_name(resource))
+
+
+def _bucket_acl(resource: Resource) -> Iterator[Fact]:
+    yield from acl_facts(resource, "bucket", _subject(resource, _Row("bucket", "bucket", owners=BUCKET_TYPES))[7:])
+
+
 EXTRACTORS: dict[str, Callable[[Resource], Iterator[Fact]]] = {
     **{token: _row_extractor(row) for token, row in _ROWS.items()},
+    **dict.fromkeys(BUCKET_TYPES, _bucket),
+    **dict.fromkeys(("aws:s3/bucketAcl:BucketAcl", "aws:s3/bucketAclV2:BucketAclV2"), _bucket_acl),
     "aws:lambda/permission:Permission": _permission,
     "aws:lambda/functionUrl:FunctionUrl": _function_url,
     "aws:kms/grant:Grant": _grant,
     "aws:cloudformation/stack:Stack": _stack_template,
     "aws:cloudformation/stackSet:StackSet": _stack_template,
+    "aws-native:cloudformation:Stack": _stack_template,
+    "aws-native:cloudformation:StackSet": _stack_template,
     "aws:ssoadmin/managedPolicyAttachment:ManagedPolicyAttachment": _permission_set_attachment,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -35,6 +35,7 @@ class Slot(StrEnum):
     PROVIDER = "identity-provider"  # an OIDC or SAML provider that trust policies can name
     TEMPLATE = "template"  # digest of a template that makes IAM resources itself
     FUNCTION_URL = "function-url"  # who may call a function over its URL
+    ACCESS = "access"  # what AWS gives without a policy document: who gets what
     AUTH_MAP = "aws-auth"  # the older ConfigMap that maps IAM principals to cluster groups
 
 
@@ -56,6 +57,7 @@ class Unknown:
 
 AT_PREVIEW = Unknown("unknown until the update")
 ENCRYPTED = Unknown("encrypted as a secret")
+CONTRADICTED = Unknown("declared more than once with different contents, and nobody can tell which one will count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +99,16 @@ class Surface:
     facts: Mapping[tuple[str, Slot, str], Fact] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, label: str, facts: Iterable[Fact]) -> Surface:
-        """The surface of `facts`. Of several about one place the unknown one counts, else the last."""
+    def of(cls, label: str, facts: Iterable[Fact], *, declared: bool = False) -> Surface:
+        """The surface of `facts`. Of several about one place the unknown one counts, else the last; those of different
+        resources that contradict each other make it unknown. declared: whether facts are of inputs alone. Among outputs,
+        what one type of resource repeats of another's may be older."""
         by_place: dict[tuple[str, Slot, str], Fact] = {}
         for fact in facts:
             held = by_place.get(fact.place)
             if held is None or not held.unknown:
-                by_place[fact.place] = fact
+                against = held is not None and not fact.unknown and _contradict(held, fact, declared)
+                by_place[fact.place] = replace(fact, value=CONTRADICTED) if against else fact
         return cls(label, by_place)
 
     def subjects(self) -> tuple[str, ...]:
@@ -143,6 +148,18 @@ class Surface:
                 cached.setdefault(place[0], []).append(self.facts[place])
             object.__setattr__(self, "_index", cached)
         return cached
+
+
+def _contradict(one: Fact, other: Fact, declared: bool) -> bool:
+    """Whether two resources state different things of one place."""
+    if not (one.type and other.type) or one.source == other.source or one.value == other.value:
+        return False
+    if not declared and one.type.removesuffix("Patch") != other.type.removesuffix("Patch"):
+        return False
+    # Loaded only here: it needs this module.
+    from ringfence.review.documents import equal_documents
+
+    return one.slot not in DOCUMENT_SLOTS or not equal_documents(one.value, other.value)
 
 
 def kind_of(subject: str) -> str:

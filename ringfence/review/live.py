@@ -63,7 +63,7 @@ def comparable(lock: Lockfile) -> Surface:
     kept = {
         place: fact
         for place, fact in lock.surface.facts.items()
-        if place[0].split("/", 1)[0] in KINDS and place[1] is not Slot.INLINE_NAME
+        if place[0].split("/", 1)[0] in KINDS and place[1] not in (Slot.INLINE_NAME, Slot.ACCESS)
     }
     return Surface(lock.surface.label, kept)
 

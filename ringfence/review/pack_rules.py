@@ -21,6 +21,7 @@ from ringfence.review.compare import compare
 from ringfence.review.documents import equal_documents
 from ringfence.review.extract import facts_of, facts_of_all
 from ringfence.review.extract_iam import UNNAMED
+from ringfence.review.extract_policies import policy_owner
 from ringfence.review.facts import DOCUMENT_SLOTS, Fact, Slot, Surface
 from ringfence.review.resource import Resource
 
@@ -100,14 +101,17 @@ class CreepRules:
 
     def check_stack(self, resources: Iterable[Resource], config: Mapping[str, Any]) -> list[tuple[str, str]]:
         """The violations that only the whole stack shows, each with the URN that it belongs to."""
-        facts = facts_of_all(resources)
-        if not facts:
+        declared = tuple(resources)
+        facts = facts_of_all(declared)
+        # A resource that is there without its policy has lost the policy's denies.
+        bare = set(filter(None, map(policy_owner, declared)))
+        if not facts and not bare:
             return []
         held = self.baseline(config)
         if held.problem:
             return []
         candidate = Surface.of("stack", facts)
-        changes = compare(held.surface, candidate, candidate.subjects())
+        changes = compare(held.surface, candidate, {*candidate.subjects(), *bare})
         new = [change for change in changes if (change.subject, change.slot, change.key) not in self._told]
         return [(text, change.source) for change in new if change.needs_review for text in _texts([change])]
 
@@ -139,6 +143,9 @@ def _deferred(fact: Fact, approved: Surface) -> bool:
     """Whether only the whole stack can tell what the fact is about. An unreadable document never waits."""
     if fact.unknown:
         return fact.slot not in DOCUMENT_SLOTS and fact.slot is not Slot.TEMPLATE
+    # The ids of what is shared and with whom are made up at creation: the stack alone tells what they are of.
+    if fact.slot is Slot.ACCESS and not fact.key:
+        return True
     if UNNAMED in fact.subject or UNNAMED in fact.key or fact.type in _TOLD_BY_LINKS:
         return True
     # Another resource of the same program may hold the document.

@@ -28,8 +28,9 @@ _WHY = {
     Slot.CLUSTER_ACCESS: "it decides who is administrator of the cluster without any further grant",
     Slot.KMS_GRANT: "a grant lets its holder use the key whatever the key policy says",
     Slot.PROVIDER: "a trusted identity provider can vouch for anybody",
-    Slot.TEMPLATE: "the template makes IAM resources that the engine and this review never see",
+    Slot.TEMPLATE: "what it makes the engine and this review never see, IAM resources included",
     Slot.FUNCTION_URL: "a function URL without IAM authorization can be called by anybody",
+    Slot.ACCESS: "AWS gives it without a policy document, so that no comparison of policies shows it",
     Slot.AUTH_MAP: "the map makes IAM principals members of cluster groups, system:masters included",
 }
 _FIX = {
@@ -39,7 +40,7 @@ _FIX = {
     Slot.BOUNDARY: "put the approved boundary back",
     Slot.RESOURCE_POLICY: "name principals, not `*`, and keep the approved conditions and denies",
     Slot.CREDENTIAL: "use a role and short-lived credentials",
-    Slot.TEMPLATE: "declare the IAM resources in the program",
+    Slot.TEMPLATE: "declare what it makes in the program",
     Slot.FUNCTION_URL: "set authorizationType to AWS_IAM",
 }
 _UNREVIEWABLE_FIX = (

@@ -153,7 +153,13 @@ def test_each_policy_has_the_level_that_the_user_gives_it(stub: Any, level: int,
     assert levels(stub.Analyze(request())) == [protocol.MANDATORY]
     stub.Configure(configuration(each=(level, {}), all_of_them=(level, {})))
     assert levels(stub.Analyze(request())) == told
-    assert levels(stub.AnalyzeStack(protocol.AnalyzeStackRequest(resources=[in_stack("a", "aws:x:Y", {})]))) == told
+    everything = stub.AnalyzeStack(protocol.AnalyzeStackRequest(resources=[in_stack("a", "aws:x:Y", {})])).diagnostics
+    assert [item.enforcementLevel for item in everything if item.urn] == told
+    lowered = [item for item in everything if not item.urn]
+    assert len(lowered) == (2 if level in (protocol.ADVISORY, protocol.DISABLED) else 0)
+    for item, name in zip(lowered, ("each", "all-of-them"), strict=False):
+        assert f"The configuration makes {name} {'advisory' if told else 'disabled'}" in item.message
+        assert item.enforcementLevel == protocol.ADVISORY
 
 
 def test_a_policy_is_handed_its_own_settings(stub: Any) -> None:

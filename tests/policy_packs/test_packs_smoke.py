@@ -26,10 +26,12 @@ def results(lab: Any, approved: Path) -> dict[str, Result]:
     files = {"lockfile": str(approved)}
     creep = {"grants-match-lockfile": files, "stack-matches-lockfile": files}
     advisory = {name: {**files, "enforcementLevel": "advisory"} for name in creep}
+    disabled = {name: {"enforcementLevel": "disabled"} for name in creep}
     runs: dict[str, tuple[Any, ...]] = {
         "wider": (WIDER, "permission-creep", creep),
         "same": (SAME, "permission-creep", creep),
         "advisory": (WIDER, "permission-creep", advisory),
+        "disabled": (WIDER, "permission-creep", disabled),
         "no lockfile": (SAME, "permission-creep", {name: {"lockfile": "/nonexistent.json"} for name in creep}),
         "open": (OPEN, "sandbox-guardrails", None),
         "closed": (CLOSED, "sandbox-guardrails", None),
@@ -63,6 +65,14 @@ def test_the_enforcement_level_is_the_users_to_set(results: dict[str, Result]) -
     result = results["advisory"]
     assert result.ok
     assert {violation.level for violation in result.violations} == {"advisory"}
+    assert any("role/app inline policy main allows more" in violation.message for violation in result.violations)
+
+
+@pytest.mark.parametrize("level", ["advisory", "disabled"])
+def test_a_level_that_was_lowered_is_told(results: dict[str, Result], level: str) -> None:
+    told = [violation.message for violation in results[level].violations]
+    for policy in ("grants-match-lockfile", "stack-matches-lockfile"):
+        assert any(f"The configuration makes {policy} {level}" in message for message in told)
 
 
 def test_an_approved_program_shows_no_difference_in_review(lab: Any, approved: Path) -> None:

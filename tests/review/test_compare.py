@@ -166,7 +166,9 @@ def test_a_policy_added_to_another_programs_role_is_held_to_that_roles_limits(ki
 
 @pytest.mark.parametrize("slot", [Slot.INLINE, Slot.TRUST, Slot.DOCUMENT, Slot.RESOURCE_POLICY])
 def test_a_document_that_gives_a_key_twice_is_never_the_approved_one(slot: Slot) -> None:
-    principal = {"Principal": {"AWS": "arn:aws:iam::123456789012:root"}} if slot in (Slot.TRUST, Slot.RESOURCE_POLICY) else {}
+    principal = (
+        {"Principal": {"AWS": "arn:aws:iam::123456789012:root"}} if slot in (Slot.TRUST, Slot.RESOURCE_POLICY) else {}
+    )
     action = "sts:AssumeRole" if slot is Slot.TRUST else "s3:GetObject"
     resource = {} if slot is Slot.TRUST else {"Resource": "arn:aws:s3:::b/*"}
     statement = json.dumps({"Effect": "Allow", "Action": action, **resource, **principal})

@@ -51,7 +51,6 @@ def resource(type_: str, **props: Any) -> Resource:
 UNREADABLE = {
     "aws:s3tables/tableBucketPolicy:TableBucketPolicy": {"resourcePolicy": AT_PREVIEW},
     "aws:redshift/resourcePolicy:ResourcePolicy": {"policy": AT_PREVIEW},
-    "aws:transfer/user:User": {"policy": AT_PREVIEW},
     "aws:schemas/registryPolicy:RegistryPolicy": {"policy": AT_PREVIEW},
     "aws:networkfirewall/resourcePolicy:ResourcePolicy": {"policy": AT_PREVIEW},
     "aws:s3control/bucketPolicy:BucketPolicy": {"policy": AT_PREVIEW},
