@@ -17,6 +17,7 @@ from components.node_template import node_launch_template
 from components.pod_identity import cluster_arn, pod_identity_trust
 from ringfence.errors import InputError, Problem
 from ringfence.names import Names
+from ringfence.settings.model import NODE_ZONES
 from ringfence.versions import EKS_ADDON_VERSIONS, EKS_VERSION
 
 # EKS's own choice where the VPC lies in 10.0.0.0/8; pods resolve services in it.
@@ -38,9 +39,6 @@ _ADDON_CONFIG: Mapping[str, dict] = {
 
 # EKS needs two, and never lets a cluster's zones be changed.
 CONTROL_PLANE_ZONES = 2
-# As many as the secrets store has replicas: with each in a zone of its own, it outlives the loss of any. A node stays where
-# it is when zones are added, since its volumes can't follow it.
-NODE_ZONES = 3
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class SystemNodes:
     count: int = 1
     instance_types: tuple[str, ...] = ("t4g.medium",)
     ami_type: str = "AL2023_ARM_64_STANDARD"
-    disk_gib: int = 40
+    disk_gib: int = 30
 
 
 @dataclass(frozen=True)

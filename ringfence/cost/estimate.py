@@ -12,13 +12,16 @@ from ringfence.errors import InputError, Problem
 from ringfence.settings import Settings
 
 # Disks in GB, as the components make them: system node, sandbox node, proxy, raft data of one replica, the service's volume.
-SYSTEM_DISK_GB, SANDBOX_DISK_GB, PROXY_DISK_GB, VAULT_DISK_GB, SERVICE_DISK_GB = 40, 50, 8, 10, 4
+SYSTEM_DISK_GB, SANDBOX_DISK_GB, PROXY_DISK_GB, VAULT_DISK_GB, SERVICE_DISK_GB = 30, 50, 8, 10, 4
 # One key each: logs, cluster secrets, audit trail, alerts, unsealing.
 KMS_KEYS = 5
-# Custom metrics that CloudWatch bills nothing for.
-FREE_METRICS = 10
-# Names on the DNS Firewall's own list; more come from the catalog and the settings.
-BASE_DNS_NAMES = 20
+# Custom metrics, and metrics that alarms watch, that CloudWatch bills nothing for.
+FREE_METRICS = FREE_ALARM_METRICS = 10
+# An alarm is billed for each metric that it reads: those of the whole environment, and those of one proxy.
+ALARM_METRICS, ALARM_METRICS_PER_PROXY = 15, 3
+# Names on the DNS Firewall's own lists, the hosts of the example tools' grants among them; more come from tools' domains
+# and the settings.
+BASE_DNS_NAMES = 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,8 @@ class Usage:
     def of(profile: str) -> Usage:
         """The assumption for a profile: a quiet cluster's audit log alone makes about 9 GB a month."""
         if profile == "production":
-            return Usage(log_gb=40, masked_gb=25, sandbox_spot_hours=200, metric_months=45)
-        return Usage(log_gb=12, masked_gb=3, sandbox_spot_hours=0, metric_months=17)
+            return Usage(log_gb=40, masked_gb=25, sandbox_spot_hours=200, metric_months=48)
+        return Usage(log_gb=12, masked_gb=3, sandbox_spot_hours=0, metric_months=18)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,9 @@ def _items(settings: Settings, usage: Usage, tool_domains: int) -> list[tuple[st
     hours = _table()["hoursPerMonth"]
     zones = len(settings.availability_zones)
     proxies = zones if settings.profile == "production" else 1
+    # Several proxies, and the single one of an existing VPC, are found by name.
+    named = proxies if proxies > 1 or settings.existing_vpc_id else 0
+    alarms = ALARM_METRICS + proxies * ALARM_METRICS_PER_PROXY
     names = BASE_DNS_NAMES + len(settings.dns_allowed_domains) + tool_domains
     gateways = (zones if settings.profile == "production" else 1) if settings.nat == "gateway" else 0
     reserve = settings.sandbox_min_on_demand_nodes
@@ -105,7 +111,8 @@ def _items(settings: Settings, usage: Usage, tool_domains: int) -> list[tuple[st
         (f"egress proxy, {proxies} × {proxy_type}", proxy_type, proxies * hours),
         ("egress proxy's disks", "gp3", proxies * PROXY_DISK_GB),
         ("egress proxy's addresses", "ipv4", proxies * hours),
-        ("egress proxy's private zone", "hosted-zone", 1 if proxies > 1 else 0),
+        ("egress proxy's private zone", "hosted-zone", 1 if named else 0),
+        ("egress proxy's health checks", "health-check", named),
         ("NAT gateways", "nat-gateway", gateways * hours),
         ("NAT gateways' addresses", "ipv4", gateways * hours),
         ("Network Firewall endpoints", "network-firewall", zones * hours if settings.network_firewall else 0),
@@ -117,6 +124,7 @@ def _items(settings: Settings, usage: Usage, tool_domains: int) -> list[tuple[st
         ("logs kept", "log-storage", usage.log_gb),
         ("logs masked", "log-masking", usage.masked_gb),
         ("custom metrics beyond the free ones", "metric", max(0.0, usage.metric_months - FREE_METRICS)),
+        ("metrics that alarms watch, beyond the free ones", "alarm", max(0, alarms - FREE_ALARM_METRICS)),
         ("DNS Firewall queries", "dns-firewall-queries", usage.dns_million_queries),
         ("DNS Firewall names", "dns-firewall-names", names),
         ("audit trail and snapshots in S3", "s3", usage.stored_gb),

@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 from ringfence import strict_yaml, validation
 from ringfence.egress.private_names import NODE_SERVICES, REMEDY
 from ringfence.errors import InputError, Problem
-from ringfence.settings.model import PROFILES, Settings, zoned
+from ringfence.settings.model import NODE_ZONES, PROFILES, Settings, zoned
 
 PROJECT = "ringfence"
 FIELDS = {to_camel(name): name for name in Settings.model_fields}
@@ -123,6 +123,12 @@ def _cross_check(settings: Settings, where: str) -> list[Problem]:
     if settings.sandbox_max_spot_nodes + settings.sandbox_max_on_demand_nodes == 0:
         remedy = "raise sandboxMaxSpotNodes or sandboxMaxOnDemandNodes"
         found.append(Problem(where, "sandboxMaxSpotNodes", "leaves no node for any sandbox", remedy))
+    if settings.system_nodes >= NODE_ZONES > len(settings.availability_zones):
+        message = (
+            f"{settings.system_nodes} nodes in {len(settings.availability_zones)} zones: a zone more would move one"
+        )
+        remedy = f"name {NODE_ZONES} availabilityZones, or have at most {NODE_ZONES - 1} nodes"
+        found.append(Problem(where, "systemNodes", message, remedy))
     if not settings.cluster_admins and not settings.kubeconfig:
         remedy = "name the roles that administer the cluster, the one that runs Pulumi included"
         found.append(Problem(where, "clusterAdmins", "nobody could ever administer the cluster", remedy))

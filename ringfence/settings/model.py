@@ -25,6 +25,9 @@ _ISSUER = re.compile(r"^https://[a-z0-9.-]+(:\d+)?(/[^\s?#]*)?$")
 # Wider ranges, put side by side, are everywhere.
 _WIDEST_CLIENTS = 8
 
+# System nodes are in the first of the zones, as many as the secrets store has replicas: with each in a zone of its own, it
+# outlives the loss of any. A node stays where it is when zones are added, since its volumes can't follow it.
+NODE_ZONES = 3
 # Each count left at 0 takes its profile's value.
 PROFILES: dict[str, dict[str, int]] = {
     "lean": {

@@ -35,7 +35,8 @@ def test_the_account_and_its_administrators_are_enough():
 
 
 def test_the_profile_sets_what_is_left_at_zero_and_nothing_else():
-    settings = load(GOOD | {"ringfence:profile": "production", "ringfence:systemNodes": 5}, "prod")
+    zones = {"ringfence:availabilityZones": ["us-east-1a", "us-east-1b", "us-east-1c"]}
+    settings = load(GOOD | zones | {"ringfence:profile": "production", "ringfence:systemNodes": 5}, "prod")
     assert (settings.system_nodes, settings.vault_replicas, settings.audit_lock_days) == (5, 3, 365)
 
 
@@ -62,6 +63,7 @@ def test_an_account_id_with_a_leading_zero_stays_text():
         ("availabilityZones", ["us-east-1a"]),
         ("availabilityZones", ["us-east-1a", "us-east-1a"]),
         ("availabilityZones", ["eu-west-1a", "us-east-1b"]),
+        ("systemNodes", 3),
         ("vaultReplicas", 2),
         ("auditRetentionDays", 33),
         ("clusterPublicAccessCidrs", ["0.0.0.0/0"]),
