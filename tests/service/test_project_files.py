@@ -43,7 +43,7 @@ def test_the_control_side_finds_its_stack_and_its_catalog_in_them(tmp_path):
         {"clusterAdmins": ["arn:aws:iam::123456789012:role/others"]},
         {"availabilityZones": ["us-east-1a", "us-east-1b", "us-east-1c"]},
         {"catalogPath": "elsewhere"},
-        {"profile": "production"},
+        {"profile": "production", "systemNodes": 2},
     ],
 )
 def test_a_setting_that_the_control_side_does_not_read_leaves_them_as_they_were(change):
