@@ -116,9 +116,7 @@ class Gateway:
     def admit(self, invocation: Invocation, *, max_usd: Decimal = MAX_CONVERSATION_USD) -> None:
         """Raises what `open` would raise now, and opens nothing."""
         self._check(invocation, max_usd)
-        self.books.now(
-            self.books.ledger.admit, invocation.conversation_id, invocation.user, cap=to_nano(max_usd)
-        )
+        self.books.now(self.books.ledger.admit, invocation.conversation_id, invocation.user, cap=to_nano(max_usd))
 
     def _check(self, invocation: Invocation, max_usd: Decimal) -> None:
         if not Decimal(0) < max_usd <= MAX_CONVERSATION_USD:

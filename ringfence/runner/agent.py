@@ -17,7 +17,8 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Any
 
-from ringfence.errors import RingfenceError
+from ringfence.broker.session_policy import session_policy
+from ringfence.errors import InputError, RingfenceError
 from ringfence.invocation import Invocation, Refusal, Result, Status, new_id
 from ringfence.runner.executor import ExecutorError, Fit
 from ringfence.runner.lifecycle import Lifecycle, Work
@@ -28,7 +29,7 @@ from ringfence.runner.reaper import Reaped, reap
 from ringfence.runner.request import RunnerLimits, TaskRequest, task_request
 from ringfence.runner.threads import LoopThread, in_thread, outlast
 
-REFUSED_BUSY, REFUSED_UNFIT = "too_many_invocations", "sandbox_too_small"
+REFUSED_BUSY, REFUSED_UNFIT, REFUSED_SCOPE = "too_many_invocations", "sandbox_too_small", "scope_not_granted"
 # Tool → name → text.
 Secrets = dict[str, Mapping[str, str]]
 # Part of what a sandbox says about its failure; the rest is in its events.
@@ -279,6 +280,13 @@ class SecureAgentRunner:
 
     async def _prepare(self, invocation: Invocation, ticket: _Ticket, decision: Decision) -> Secrets:
         """The tools' secrets. Raises what still says no before anything is made, or a waiting sandbox taken."""
+        for tool in decision.allowed:
+            if scope := ticket.request.scopes.get(tool.name):
+                try:
+                    session_policy(tool, self._parts.names, invocation.deadline, scope)
+                except InputError as error:
+                    error.refusal = Refusal(REFUSED_SCOPE, tool.name, str(error))
+                    raise
         await in_thread(self._parts.gateway.admit, invocation, max_usd=ticket.request.max_usd)
         return {
             tool.name: await in_thread(self._parts.broker.tool_secrets, invocation, tool)

@@ -10,22 +10,22 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
-from botocore.exceptions import ClientError
 
 from ringfence.audit import TRAIL_FILE
 from ringfence.errors import InputError, Problem
-from ringfence.invocation import MAX_CONVERSATION_USD, MAX_SECONDS, Invocation, Result, Status, new_id
+from ringfence.invocation import MAX_CONVERSATION_USD, MAX_SECONDS, Result, Status
 from ringfence.local import examples
 from ringfence.local.console import Clock
 from ringfence.local.lifecycle import Embedded, find_project, home_of
 from ringfence.redaction import MaskedOutput
 from ringfence.runner.assembly import ControlSide
 from ringfence.runner.embedded import Ground, ground, running
+from ringfence.runner.probe import probe
+from ringfence.runner.scopes import checked, scopes_of_options
 from ringfence.runner.summary import Watched, as_dict, show
 from ringfence.runner.task_file import Probe, TaskFile, read
 
@@ -57,6 +57,13 @@ class Asked:
 @click.option("--model", default="", help="model name  [default: the scripted model, when there is a script]")
 @click.option(
     "--script", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="steps of the scripted model"
+)
+@click.option(
+    "--scope",
+    "scope",
+    multiple=True,
+    metavar="TOOL=VALUE",
+    help="narrow a tool's credential to an action (s3:GetObject) or an ARN; any number of times",
 )
 @click.option("--conversation", default="", help="what the money is counted for  [default: this task alone]")
 @click.option(
@@ -114,10 +121,13 @@ def _asked(found: Ground, path: Path | None, given: Mapping[str, Any]) -> Asked:
             raise InputError(
                 [Problem("run", name, "is missing", "ringfence run --user U --tools a,b PROMPT") for name in missing]
             )
-        return Asked(given["user"], tools, given["prompt"], options, given["script"])
-    if doubled := [name for name in ("user", "tools", "prompt", "script") if given[name]]:
+        scopes = checked(scopes_of_options(given["scope"]), tools, found.catalog, found.settings.names, "run")
+        return Asked(given["user"], tools, given["prompt"], {**options, "scopes": scopes}, given["script"])
+    if doubled := [name for name in ("user", "tools", "prompt", "script", "scope") if given[name]]:
         raise InputError([Problem("run", name, "stands in the task file too", "leave it out") for name in doubled])
     task = read(path, found.settings.names)
+    given_scopes = {tool: scope.model_dump(exclude_none=True) for tool, scope in task.scopes.items()}
+    options["scopes"] = checked(given_scopes, task.tools, found.catalog, found.settings.names, str(path))
     if made := examples.seed(found.home, task.seed):
         click.echo(f"example buckets made: {', '.join(made)}", err=True)
     script = path.parent / task.script if task.script else None
@@ -146,7 +156,9 @@ async def _run(
         )
         with _interruptible(control, watched.clock):
             result = await task
-        refused = await asyncio.to_thread(_probe, found, control, asked) if asked.probe else ""
+        refused = ""
+        if asked.probe:
+            refused = await asyncio.to_thread(probe, asked.probe, asked.user, control.parts, found.client_of)
     return result, refused
 
 
@@ -167,27 +179,3 @@ def _interruptible(control: ControlSide, clock: Clock) -> Any:
     finally:
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(name)
-
-
-def _probe(found: Ground, control: ControlSide, asked: Asked) -> str:
-    """What AWS itself says to a credential of the tool, issued as for a task, that asks for something else."""
-    probe = asked.probe
-    now = datetime.now(UTC)
-    invocation = Invocation(
-        new_id(), asked.user, "probe", (probe.tool,), now, now + timedelta(seconds=60), model="none"
-    )
-    credential = control.broker.issue(invocation, probe.tool)
-    try:
-        s3 = found.client_of(credential, "s3")
-        s3.get_object(Bucket=probe.bucket, Key=probe.key)
-    except ClientError as error:
-        return f"AWS refuses the tool's credentials for s3://{probe.bucket}/{probe.key}: {error}"
-    finally:
-        control.broker.revoke(invocation_id=invocation.id)
-    raise InputError(
-        [
-            Problem(
-                "probe", "bucket", f"the tool's credentials read s3://{probe.bucket}/{probe.key}", "narrow its grants"
-            )
-        ]
-    )

@@ -13,6 +13,7 @@ from typing import Any
 from ringfence.errors import InputError, Problem
 from ringfence.invocation import ID_PATTERN, MAX_CONVERSATION_USD, MAX_SECONDS
 from ringfence.runner.progress import Watch
+from ringfence.runner.scopes import scopes_of
 
 # One variable of a process's environment is at most 128 KiB, name included (execve(2), MAX_ARG_STRLEN).
 MAX_PROMPT_BYTES = 120 << 10
@@ -54,7 +55,8 @@ def task_request(
 
     options: groups (the identity provider's claims), invocation_id (chosen by the caller, which rules a warm start out),
     source (where the call came from, for clusters of refusals), model, conversation (what the money is counted for),
-    max_usd (at most $10), timeout_seconds (at most 300), scopes (tool → `ringfence.broker.Scope`), report (a `Watch`).
+    max_usd (at most $10), timeout_seconds (at most 300), scopes (tool → `ringfence.broker.Scope`, or as
+    `ringfence.runner.scopes` says), report (a `Watch`).
     Raises InputError with every problem.
     """
     problems = [
@@ -65,11 +67,11 @@ def task_request(
     problems += _text_problems("user_id", user) + _prompt_problems(prompt) + _tool_problems(tools, given)
     for key in _PLAIN:
         problems += _text_problems(key, given.get(key, ""), empty=True)
-    groups, scopes = given.get("groups", ()), given.get("scopes", {})
+    groups = given.get("groups", ())
+    scopes, wrong = scopes_of(given.get("scopes", {}))
+    problems += wrong
     if not _is_names(groups):
         problems.append(Problem("task", "groups", f"is {type(groups).__name__}", "give a list of group names"))
-    if not isinstance(scopes, Mapping):
-        problems.append(Problem("task", "scopes", f"is {type(scopes).__name__}", "give a mapping of tool to scope"))
     if (chosen := given.get("invocation_id", "")) and not ID_PATTERN.fullmatch(str(chosen)):
         problems.append(
             Problem("task", "invocation_id", f"{chosen!r} is no id", "12 to 26 lower-case letters and digits")
@@ -78,7 +80,7 @@ def task_request(
     seconds = _number(given.get("timeout_seconds", MAX_SECONDS), "timeout_seconds", Decimal(MAX_SECONDS), problems)
     if problems:
         raise InputError(problems)
-    checked = {**given, "groups": tuple(groups), "max_usd": usd, "timeout_seconds": float(seconds)}
+    checked = {**given, "groups": tuple(groups), "scopes": scopes, "max_usd": usd, "timeout_seconds": float(seconds)}
     return TaskRequest(user, prompt, tuple(tools), **checked)
 
 

@@ -6,9 +6,12 @@
     script: monthly-report.script.yaml          # steps of the scripted model, beside this file
     seed:                                       # buckets of the embedded account: bucket → key → text
       "example-reports-${account}": {published/2026-10.csv: "region,revenue"}
-    probe: {tool: s3-report-reader, bucket: "example-payroll-${account}", key: salaries.csv}
+    probe: {tool: s3-report-reader, bucket: "example-payroll-${account}", key: salaries.csv,
+            granted: {bucket: "example-reports-${account}", key: published/2026-10.csv}}
+    scopes: {s3-report-reader: {actions: ["s3:GetObject"]}}   # narrows the credential below the tool's grants
 
-`probe` has the control side try, with a credential issued just as for a task, what no task may: to show AWS's own refusal.
+`probe` has the control side try, with a credential issued just as for a task, what no task may, after what each may
+(`granted`): to show AWS's own refusal.
 """
 
 from __future__ import annotations
@@ -27,12 +30,27 @@ from ringfence.validation import StrictModel
 _Text = Annotated[str, pydantic.Field(min_length=1, max_length=100_000)]
 
 
+class Place(StrictModel):
+    """An object."""
+
+    bucket: _Text
+    key: _Text
+
+
 class Probe(StrictModel):
-    """An object that the tool's credentials must not read."""
+    """An object that the tool's credentials must not read, and one that they do."""
 
     tool: _Text
     bucket: _Text
     key: _Text
+    granted: Place
+
+
+class ScopeOf(StrictModel):
+    """What a tool's credential is narrowed to."""
+
+    actions: tuple[_Text, ...] | None = None
+    resources: tuple[_Text, ...] | None = None
 
 
 class TaskFile(StrictModel):
@@ -45,6 +63,7 @@ class TaskFile(StrictModel):
     script: str = ""
     seed: dict[str, dict[str, str]] = pydantic.Field(default_factory=dict)
     probe: Probe | None = None
+    scopes: dict[str, ScopeOf] = pydantic.Field(default_factory=dict)
 
 
 def read(path: Path, names: Names) -> TaskFile:

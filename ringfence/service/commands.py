@@ -175,6 +175,7 @@ async def _serving(
         _rates(given),
         given["model"] or control.default_model,
         control.gateway.metrics_text,
+        control.names,
     )
     made = server(application(parts), desk, listen, given["drain_seconds"])
     scheme = "https" if listen.certificate else "http"

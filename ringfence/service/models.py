@@ -10,9 +10,23 @@ import pydantic
 
 from ringfence.invocation import MAX_CONVERSATION_USD, MAX_SECONDS
 from ringfence.runner.request import MAX_NAME_CHARACTERS, MAX_PROMPT_BYTES, MAX_TOOLS
+from ringfence.runner.scopes import MAX_CHARACTERS, MAX_VALUES
 from ringfence.service.store import Row
 
+_Values = Annotated[
+    list[Annotated[str, pydantic.Field(min_length=1, max_length=MAX_CHARACTERS)]],
+    pydantic.Field(min_length=1, max_length=MAX_VALUES),
+]
 _Name = Annotated[str, pydantic.Field(max_length=MAX_NAME_CHARACTERS)]
+
+
+class ScopeIn(pydantic.BaseModel):
+    """What one tool's credential is narrowed to; a side that is left out stays as the catalog grants it."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    actions: _Values | None = pydantic.Field(default=None, description="IAM actions, e.g. s3:GetObject")
+    resources: _Values | None = pydantic.Field(default=None, description="ARNs, wildcards allowed")
 
 
 class InvocationRequest(pydantic.BaseModel):
@@ -29,6 +43,9 @@ class InvocationRequest(pydantic.BaseModel):
     model: _Name = pydantic.Field(default="", description="model name; empty takes the service's default")
     conversation: _Name = pydantic.Field(
         default="", description="what the money is counted for; empty: this task alone"
+    )
+    scopes: Annotated[dict[_Name, ScopeIn], pydantic.Field(max_length=MAX_TOOLS)] = pydantic.Field(
+        default_factory=dict, description="tool → what this call narrows its credential to, within the tool's grants"
     )
     max_usd: Annotated[Decimal, pydantic.Field(gt=0, le=MAX_CONVERSATION_USD, strict=False)] = pydantic.Field(
         default=MAX_CONVERSATION_USD, description="most that the conversation may cost in USD"

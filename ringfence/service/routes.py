@@ -15,10 +15,12 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from ringfence.access import Decision, decide
 from ringfence.audit import Refusals, Trail
 from ringfence.catalog.model import Catalog
-from ringfence.errors import RingfenceError
+from ringfence.errors import InputError, Problem, RingfenceError
 from ringfence.invocation import Refusal
+from ringfence.names import Names
 from ringfence.redaction import Redactor
 from ringfence.runner.request import RunnerLimits, task_request
+from ringfence.runner.scopes import checked
 from ringfence.service.desk import Desk
 from ringfence.service.guard import REQUEST_ID
 from ringfence.service.identity import Caller, Oidc, Unauthenticated, certificate_caller
@@ -64,7 +66,7 @@ class Rates:
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What the service is made of. oidc: None when only client certificates count; certificates: whether they do;
-    more_metrics: what else `/metrics` shows; may block."""
+    more_metrics: what else `/metrics` shows; may block; names: of the environment, without which no scope is taken."""
 
     catalog: Catalog
     desk: Desk
@@ -78,6 +80,7 @@ class Parts:
     rates: Rates
     default_model: str = ""
     more_metrics: Callable[[], str] = str
+    names: Names | None = None
 
 
 class Gate:
@@ -171,8 +174,18 @@ async def _admitted(parts: Parts, caller: Caller, body: InvocationRequest) -> di
         "max_usd": str(body.max_usd),
         "timeout_seconds": body.timeout_seconds,
     }
+    if body.scopes:
+        given = {tool: scope.model_dump(exclude_none=True) for tool, scope in body.scopes.items()}
+        task["scopes"] = _scopes(parts, given, body.tools)
     task_request(caller.user, body.prompt, body.tools, {**task, "groups": caller.groups}, RunnerLimits())
     return {**task, "prompt": body.prompt, "tools": body.tools}
+
+
+def _scopes(parts: Parts, given: dict[str, Any], tools: list[str]) -> dict[str, Any]:
+    """Raises InputError for what isn't within the tools' grants."""
+    if parts.names is None:
+        raise InputError([Problem("task", "scopes", "are not taken here", "leave them out")])
+    return checked(given, tools, parts.catalog, parts.names)
 
 
 def _parts(request: fastapi.Request) -> Parts:

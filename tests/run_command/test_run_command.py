@@ -99,12 +99,13 @@ def asked(path: Path | None = None, **given):
         "tools": "",
         "prompt": "",
         "script": None,
+        "scope": (),
         "conversation": "",
         "max_usd": "10",
         "timeout": 300,
         "model": "",
     }
-    found = SimpleNamespace(settings=SimpleNamespace(names=NAMES), catalog=load(ROOT / "catalog"))
+    found = SimpleNamespace(settings=SimpleNamespace(names=NAMES), catalog=load(ROOT / "catalog"), home=None)
     return commands._asked(found, path, defaults | given)
 
 
@@ -116,6 +117,22 @@ def test_user_and_prompt_are_needed_and_both_are_said_at_once():
 
 def test_tools_are_split_at_commas():
     assert asked(user="u", prompt="p", tools="a, b,,c ").tools == ("a", "b", "c")
+
+
+def test_scopes_come_from_options_and_from_the_task_file_and_are_checked_against_the_catalog(tmp_path: Path):
+    given = {"user": "u", "prompt": "p", "tools": "s3-report-reader"}
+    assert asked(**given).options["scopes"] == {}
+    narrow = asked(**given, scope=("s3-report-reader=s3:GetObject",)).options["scopes"]
+    assert narrow == {"s3-report-reader": {"actions": ["s3:GetObject"]}}
+    with pytest.raises(InputError, match="is not granted"):
+        asked(**given, scope=("s3-report-reader=s3:PutObject",))
+    path = tmp_path / "task.yaml"
+    text = "user: u\nprompt: p\ntools: [s3-report-reader]\nscopes: {s3-report-reader: {actions: ['s3:%s']}}\n"
+    path.write_text(text % "GetObject")
+    assert asked(path).options["scopes"] == narrow
+    path.write_text(text % "PutObject")
+    with pytest.raises(InputError, match=r"scopes\.s3-report-reader\.actions"):
+        asked(path)
 
 
 def test_a_task_file_goes_with_nothing_that_it_holds_itself(tmp_path: Path):
@@ -132,6 +149,8 @@ def test_the_example_task_is_sound_and_asks_for_what_its_user_may_use():
     assert catalog.groups_of(task.user) == ("analysts",)
     assert set(task.seed) == {"example-reports-123456789012", "example-payroll-123456789012"}
     assert task.probe is not None and task.probe.bucket in task.seed
+    # What the control of the probe reads is there.
+    assert task.probe.granted.key in task.seed[task.probe.granted.bucket]
     assert load_script(ROOT / "examples" / "tasks" / task.script).steps
 
 

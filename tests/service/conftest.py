@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from ringfence.audit import Refusals, Trail
 from ringfence.catalog import load
 from ringfence.invocation import Result, Status, Usage, new_id
+from ringfence.names import Names
 from ringfence.redaction import Redactor
 from ringfence.runner.progress import Progress, State
 from ringfence.service.app import application
@@ -36,6 +37,7 @@ from ringfence.service.routes import Parts, Rates
 from ringfence.service.server import Listen, Server, server
 from ringfence.service.store import Store
 
+NAMES = Names("ringfence", "test", "123456789012", "us-east-1")
 CATALOG = Path(__file__).parents[2] / "catalog"
 ISSUER, AUDIENCE, KEY_ID = "https://id.example.com", "ringfence", "key-1"
 
@@ -159,7 +161,7 @@ def _running(folder: Path, provider: Provider, **options: Any) -> Iterator[Servi
     oidc = None if options.pop("only_certificates", False) else Oidc(ISSUER, AUDIENCE, FileKeys(provider.jwks))
     parts = Parts(
         load(CATALOG), desk, store, trail, Refusals(trail), metrics, Redactor(), oidc, listen.client_ca is not None,
-        Rates(Rate(*rate), Rate(*rate), Rate(30, 30)), "scripted", options.pop("more_metrics", str),
+        Rates(Rate(*rate), Rate(*rate), Rate(30, 30)), "scripted", options.pop("more_metrics", str), NAMES,
     )  # fmt: skip
     guard = {key: options.pop(key) for key in ("max_body_bytes", "body_s") if key in options}
     made = server(application(parts, **guard), desk, listen, options.pop("drain_s", 5.0))

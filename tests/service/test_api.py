@@ -95,6 +95,33 @@ def test_a_tool_that_the_caller_may_not_use_is_refused_recorded_and_nothing_runs
     assert service.kinds().count("access.refused") == 1
 
 
+def test_a_scope_reaches_the_runner_and_only_narrows(service):
+    tools = ["s3-report-reader"]
+    key = "arn:${partition}:s3:::example-reports-${account}/published/2026-10.csv"
+    scopes = {"s3-report-reader": {"actions": ["s3:GetObject"], "resources": [key]}}
+    assert service.invoke(wait=30, tools=tools, scopes=scopes).json()["state"] == "ended"
+    given = service.runner.calls[0][3]["scopes"]
+    assert given == {
+        "s3-report-reader": {
+            "actions": ["s3:GetObject"],
+            "resources": ["arn:aws:s3:::example-reports-123456789012/published/2026-10.csv"],
+        }
+    }
+    assert service.invoke(wait=30, tools=tools).json()["state"] == "ended"
+    assert "scopes" not in service.runner.calls[1][3]
+    for wrong, said in (
+        ({"s3-report-reader": {"actions": ["s3:PutObject"]}}, "is not granted"),
+        ({"s3-report-reader": {"resources": ["*"]}}, "is not granted"),
+        ({"web-fetch": {"actions": ["s3:GetObject"]}}, "asked for"),
+        ({"s3-report-reader": {}}, "narrows nothing"),
+        ({"s3-report-reader": {"actions": []}}, "scopes"),
+        ({"s3-report-reader": {"effect": "Allow"}}, "scopes"),
+    ):
+        answer = service.invoke(tools=tools, scopes=wrong)
+        assert answer.status_code in (400, 422) and said in answer.text, answer.text
+    assert len(service.runner.calls) == 2
+
+
 def test_refused_attempts_are_clustered_by_caller_and_raise_one_alert(service):
     for _ in range(7):
         assert service.invoke(tools=["ticket-store"]).status_code == 403
