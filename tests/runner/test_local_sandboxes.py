@@ -16,7 +16,9 @@ from ringfence.runner.agent import SecureAgentRunner
 from ringfence.runner.pool import WarmPool
 from ringfence.runner.reaper import reap
 from tests.runner import control
+from tests.runner.test_reaper import alive
 from tests.runner.test_warm_pool import until
+from tests.runner.victim import written
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = {"groups": control.GROUPS, "model": "scripted"}
@@ -86,8 +88,10 @@ def check(point: str, cloud, successor: Callable[[], control.Control], tmp_path:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == -9, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == point
+    issued = written(tmp_path)
     side = successor()
     asyncio.run(reap(side.parts))
+    assert not any(alive(cloud, keys) for keys in issued)
     assert asyncio.run(side.parts.executor.leftovers()) == []
     assert side.parts.journal.entries() == []
     assert side.broker.list(active=True) == []

@@ -20,13 +20,15 @@ from ringfence.runner.ports import Entry
 from ringfence.runner.reaper import GRACE_SECONDS, reap
 from tests.runner import control
 from tests.runner.kubelet import Container, Kubelet, succeed
+from tests.runner.test_warm_pool import wait_and_do
+from tests.runner.victim import ANSWERED, BOUND, MADE, written
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).resolve().parents[2]
 
 # Every point that a watcher sees, in order. Each object of the unit is made right after its own point.
 POINTS = (
-    "record:begin", "record:done", "session:begin", "session:done", "credentials:begin",
+    "record:begin", "record:done", "session:begin", "session:done", "credentials:begin", ANSWERED,
     "credentials:detail:issued for s3-report-reader", "credentials:done", "sandbox:begin",
     "sandbox:detail:namespace", "sandbox:detail:the runner's rights in it", "sandbox:detail:quota", "sandbox:detail:limits",
     "sandbox:detail:default-deny", "sandbox:detail:way to the gateway", "sandbox:detail:ways of the tools",
@@ -35,7 +37,7 @@ POINTS = (
     "result:ended",
 )  # fmt: skip
 # One of each kind for every test run; all of them in `make e2e`.
-FEW = ("record:done", "credentials:done", "sandbox:detail:limits", "result:begin", "sandbox:undone")
+FEW = ("record:done", ANSWERED, "credentials:done", "sandbox:detail:limits", "result:begin", "sandbox:undone")
 
 
 def killed(folder: Path, endpoint: str, kubeconfig: Path, point: str) -> list[str]:
@@ -58,9 +60,13 @@ def successor(cluster, cloud, tmp_path: Path) -> Callable[[], control.Control]:
     return make
 
 
-def alive(cloud, files: dict[str, bytes]) -> bool:
-    """Whether the credentials that the sandbox was handed still read the report."""
-    given = json.loads(files["s3-report-reader.json"])
+def handed(files: dict[str, bytes]) -> dict[str, str]:
+    """The credentials that the sandbox was given."""
+    return json.loads(files["s3-report-reader.json"])
+
+
+def alive(cloud, given: dict[str, str]) -> bool:
+    """Whether the credentials still read the report."""
     s3 = cloud.client("s3", given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
     try:
         s3.get_object(Bucket=control.REPORTS, Key="published/may.csv")
@@ -75,18 +81,27 @@ def check_killed_at(point: str, cluster, cloud, successor, sandboxes, tmp_path: 
 
     def look(container: Container) -> int:
         held.append(container.files)
-        assert alive(cloud, container.files)
+        assert alive(cloud, handed(container.files))
         return succeed(container)
 
     with Kubelet(cluster.configuration, look):
         passed = killed(tmp_path, cloud.endpoint, cluster.kubeconfig, point)
     assert passed[-1] == point
-    side = successor()
+    # What AWS issued is known from AWS's own answer, also when it was never handed to anybody.
+    issued = written(tmp_path)
+    assert len(issued) == (ANSWERED in passed)
+    assert {handed(files)["AccessKeyId"] for files in held} <= {keys["AccessKeyId"] for keys in issued}
+    over = "credentials:undone" in passed
+    assert [alive(cloud, keys) for keys in issued] == [not over] * len(issued)
+    check_nothing_left(successor(), cloud, issued, cluster, sandboxes)
+
+
+def check_nothing_left(side: control.Control, cloud, issued: list[dict[str, str]], cluster, sandboxes) -> None:
     asyncio.run(reap(side.parts))
     assert sandboxes() == []
     assert side.parts.journal.entries() == []
     assert side.broker.list(active=True) == []
-    assert not any(alive(cloud, files) for files in held)
+    assert not any(alive(cloud, keys) for keys in issued)
     core = client.CoreV1Api(client.ApiClient(cluster.configuration))
     assert [
         item.metadata.name for item in core.list_secret_for_all_namespaces().items if "creds-" in item.metadata.name
@@ -99,6 +114,19 @@ def check_killed_at(point: str, cluster, cloud, successor, sandboxes, tmp_path: 
 @pytest.mark.parametrize("point", FEW)
 def test_killed_at_a_point_nothing_is_left_after_one_pass(point: str, cluster, cloud, successor, sandboxes, tmp_path):
     check_killed_at(point, cluster, cloud, successor, sandboxes, tmp_path)
+
+
+@pytest.mark.parametrize("point", [MADE, BOUND])
+def test_killed_with_a_waiting_sandbox_nothing_is_left_after_one_pass(
+    point: str, cluster, cloud, successor, sandboxes, tmp_path: Path
+):
+    with Kubelet(cluster.configuration, wait_and_do):
+        passed = killed(tmp_path, cloud.endpoint, cluster.kubeconfig, point)
+    assert passed[-1] == point and len(sandboxes()) >= 1
+    issued = written(tmp_path)
+    # Bound, it has credentials that its task never got; they live until the pass.
+    assert [alive(cloud, keys) for keys in issued] == [True] * (point == BOUND)
+    check_nothing_left(successor(), cloud, issued, cluster, sandboxes)
 
 
 @pytest.mark.e2e
@@ -122,6 +150,7 @@ def test_without_the_reaper_a_killed_runner_leaves_everything(cluster, cloud, su
     side = successor()
     assert len(sandboxes()) == 1
     assert len(side.broker.list(active=True)) == 1
+    assert [alive(cloud, keys) for keys in written(tmp_path)] == [True]
     reaped = asyncio.run(reap(side.parts))
     assert [item.failures for item in reaped] == [()]
     assert "is dead" in reaped[0].why
