@@ -75,7 +75,7 @@ def managed_pairs(count: int) -> list[Pair]:
 
 
 def ringfence_tool() -> Callable[[Pair], str]:
-    from ringfence.iam import cells, conditions, evaluate, patterns, principals, rows
+    from ringfence.iam import cells, conditions, evaluate, patterns, principals, readings, rows
     from ringfence.iam.catalogue import catalogue
     from ringfence.iam.containment import contains
     from ringfence.iam.document import parse
@@ -85,7 +85,7 @@ def ringfence_tool() -> Callable[[Pair], str]:
     contains(parse(warm), parse(warm | {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}))
 
     def compare(pair: Pair) -> str:
-        for module in (cells, conditions, evaluate, patterns, rows):
+        for module in (cells, conditions, evaluate, patterns, readings, rows):
             for value in vars(module).values():
                 if hasattr(value, "cache_clear") and value is not catalogue:
                     value.cache_clear()
@@ -267,7 +267,14 @@ def row(name: str, measured: dict[str, Any]) -> str:
     times = [1000 * seconds for seconds in measured["seconds"]]
     counts = {answer: measured["answers"].count(answer) for answer in sorted(set(measured["answers"]))}
     said = ", ".join(f"{count} {answer}" for answer, count in counts.items())
-    cells = (name, len(times), f"{statistics.median(times):.2f}", f"{percentile(times, 0.99):.2f}", f"{max(times):.1f}", said)
+    cells = (
+        name,
+        len(times),
+        f"{statistics.median(times):.2f}",
+        f"{percentile(times, 0.99):.2f}",
+        f"{max(times):.1f}",
+        said,
+    )
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 

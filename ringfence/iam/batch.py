@@ -66,7 +66,7 @@ def permission_set(value: object, where: str) -> PermissionSet:
         boundary, session, levels = value.get("boundary"), value.get("session"), value.get("scp", [])
         return Permissions(
             identity=_documents(value["identity"], f"{where}.identity"),
-            boundary=None if boundary is None else parse(boundary, where=f"{where}.boundary"),
+            boundary=None if boundary is None else parse(boundary, where=f"{where}.boundary", empty=True),
             session=None if session is None else _documents(session, f"{where}.session"),
             scp=tuple(
                 _documents(level, f"{where}.scp[{number}]")
@@ -78,12 +78,12 @@ def permission_set(value: object, where: str) -> PermissionSet:
 
 def _documents(value: object, where: str) -> tuple[Document, ...]:
     if not isinstance(value, list):
-        return (parse(value, where=where),)
+        return (parse(value, where=where, empty=True),)
     found: list[Document] = []
     problems: list[Problem] = []
     for number, each in enumerate(value):
         try:
-            found.append(parse(each, where=f"{where}[{number}]"))
+            found.append(parse(each, where=f"{where}[{number}]", empty=True))
         except InputError as error:
             problems += error.problems
     if problems:
@@ -93,7 +93,8 @@ def _documents(value: object, where: str) -> tuple[Document, ...]:
 
 def _comparable(baseline: PermissionSet, candidate: PermissionSet) -> None:
     """Raises InputError when one speaks of principals and the other doesn't: their requests differ in kind."""
-    kinds = [{each.kind for each in _all_documents(one)} for one in (baseline, candidate)]
+    # A document without statements is of no kind.
+    kinds = [{each.kind for each in _all_documents(one) if each.statements} for one in (baseline, candidate)]
     named = [bool(kind & {"trust", "resource"}) for kind in kinds if kind]
     mixed = any(len({each in ("trust", "resource") for each in kind}) > 1 for kind in kinds)
     if mixed or len(set(named)) > 1:

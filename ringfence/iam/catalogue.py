@@ -148,6 +148,11 @@ class Catalogue:
             members.setdefault(taken, []).append(action)
         return {taken: self._set_of(actions) for taken, actions in members.items()}
 
+    def example(self, number: int, name: str) -> str:
+        """An ARN of the numbered format, with `name` wherever it leaves a name open."""
+        parts = patterns.filled(self.strict_formats[number], name).split(":", 5)
+        return ":".join([parts[0], "aws", parts[2], parts[3] and "us-east-1", parts[4] and "123456789012", *parts[5:]])
+
     def by_service(self, actions: int) -> dict[str, list[tuple[int, tuple[int, ...]]]]:
         """The actions that take a resource: by the service that ARN formats name (empty for any), sets of actions with
         the numbers of those formats."""

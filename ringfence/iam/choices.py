@@ -29,7 +29,7 @@ from ringfence.iam.variables import Assignment, symbols_of
 MAX_ASSIGNMENTS = 4_096
 # A variable that more stretches or tests than this tell apart is not decided.
 _MAX_TESTS = 48
-_FRESH = "fresh"
+FRESH = "fresh"
 # The dimension that is not a condition key.
 _RESOURCE = ""
 
@@ -48,7 +48,8 @@ class Use:
 
 class Choices:
     """The values to try for every variable of the parts. layers: of each, one part has to apply; opposing: none may;
-    fixed: keys whose value is given, variables of which are already replaced; boolean: keys that are true or false.
+    fixed: keys whose value is given, variables of which are already replaced; boolean: keys that are true or false;
+    shapes: texts with FRESH in them that a variable at the beginning of a resource is worth having.
 
     exact: whether no answer among them proves that there is none.
     """
@@ -60,8 +61,10 @@ class Choices:
         fixed: Assignment,
         boolean: frozenset[str],
         budget: Budget,
+        shapes: Sequence[str] = (),
     ):
         self.exact = True
+        self._shapes = shapes
         self._fixed, self._boolean, self._budget = fixed, boolean, budget
         parts = [*(part for layer in layers for part in layer), *opposing]
         self._atoms = {item for part in parts for item in part.conditions}
@@ -106,7 +109,7 @@ class Choices:
         unnamed = [c for c in OTHERS if c.lower() not in named and c.upper() not in named and c not in "*?\\\"'"]
         if len(unnamed) < len(self.keys):
             raise Undecided("the policies name every character and have variables")
-        return {key: f"{_FRESH}{character}" for key, character in zip(self.keys, unnamed, strict=False)}
+        return {key: f"{FRESH}{character}" for key, character in zip(self.keys, unnamed, strict=False)}
 
     # What tells a variable's values apart
 
@@ -227,9 +230,11 @@ class Choices:
         if key in self._uses:
             for use in self._uses[key]:
                 found.update(dict.fromkeys(self._composed(use.pattern)))
+        if any(use.wanted and use.pattern[:1] in self._symbols[key] for use in self._uses.get(_RESOURCE, ())):
+            found.update(dict.fromkeys(shape.replace(FRESH, self._fresh[key]) for shape in self._shapes))
         found[None] = None
         # The less special a value, the likelier that the answer is one that the catalogue lists.
-        return sorted(found, key=lambda value: (value is None, not value, value is not None and _FRESH not in value))
+        return sorted(found, key=lambda value: (value is None, not value, value is not None and FRESH not in value))
 
     def _cells(self, tests: frozenset[Test], domain: Domain) -> tuple[str, ...]:
         try:
@@ -274,7 +279,7 @@ class Choices:
             if (key := patterns.variable_of(symbol)[0]) in self._fresh
         }
         text = patterns.substitute(pattern, dict(values)) or ""
-        text = text.replace(STAR, _FRESH)
+        text = text.replace(STAR, FRESH)
         return [text] if values and _plain(text) else []
 
 

@@ -103,12 +103,12 @@ def _read_both(files: tuple[Path, ...], kind: str | None) -> tuple[Document, Doc
     problems: list[Problem] = []
     for path in files:
         try:
-            found.append(parse(path.read_bytes(), kind, where=str(path)))  # type: ignore[arg-type]
+            found.append(parse(path.read_bytes(), kind, where=str(path), empty=True))  # type: ignore[arg-type]
         except OSError as error:
             problems.append(Problem(str(path), "", f"can't be read: {error.strerror}", "name a readable file"))
         except InputError as error:
             problems += error.problems
-    if not problems and len({each.kind for each in found}) == 2 and kind is None:
+    if not problems and len({each.kind for each in found if each.statements}) == 2 and kind is None:
         message = f"{found[0].kind} and {found[1].kind} policies can't be compared"
         problems.append(Problem(str(files[1]), "", message, "compare documents of one kind, or say which with --kind"))
     if problems:

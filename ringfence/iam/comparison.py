@@ -9,7 +9,7 @@ from ringfence.iam import variables
 from ringfence.iam.automaton import find
 from ringfence.iam.budget import Budget, Exhausted, Undecided
 from ringfence.iam.catalogue import Catalogue, catalogue
-from ringfence.iam.choices import Choices
+from ringfence.iam.choices import FRESH, Choices
 from ringfence.iam.conditions import Solution, Solver
 from ringfence.iam.patterns import ANY, NAME, PART, PART_ANY, STAR
 from ringfence.iam.principals import decided_by_cells, keys_of, names, representatives
@@ -22,6 +22,8 @@ from ringfence.iam.view import View
 _ACTION = f"{PART_ANY}{PART}:{ANY}{STAR}"
 # How many values of variables are tried for a typed answer when others have given one that isn't.
 _MORE_ASSIGNMENTS = 512
+# How many ARN formats are tried as the value of a variable that a resource begins with.
+_MORE_SHAPES = 8
 # Up to as many services are tried one by one; of more, first those that some resource reaches are found out.
 _FEW_SERVICES = 3
 _SEVERAL = "needs several values of {keys}, which hold one value at most"
@@ -272,7 +274,8 @@ class Comparison:
         name: str,
     ) -> Iterator[Hit]:
         found = False
-        choices = Choices([[view.main], *view.layers], view.opposing, fixed, self.data.boolean, self.budget)
+        shapes = self._arns(actions) if view.begins_with_variable() else []
+        choices = Choices([[view.main], *view.layers], view.opposing, fixed, self.data.boolean, self.budget, shapes)
         for count, assignment in enumerate(choices):
             if found and count > _MORE_ASSIGNMENTS:
                 break
@@ -283,6 +286,13 @@ class Comparison:
                     yield hit
         if not found and not (choices.exact and (principal is None or decided_by_cells(scopes))):
             raise Undecided("a policy variable meets patterns in a way that has no finite set of cases")
+
+    def _arns(self, actions: int) -> list[str]:
+        """ARNs that the actions take, with FRESH for names."""
+        numbers = [
+            number for formats in self.data.by_service(actions).values() for _, each in formats for number in each
+        ]
+        return [self.data.example(number, FRESH) for number in dict.fromkeys(numbers[:_MORE_SHAPES])]
 
     def _find_any(self, view: View, fixed: variables.Assignment) -> Found | None:
         """Any answer whatever, typed or not."""

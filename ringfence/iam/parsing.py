@@ -57,16 +57,17 @@ class _Duplicate(ValueError):
     """A JSON object that gives one key twice."""
 
 
-def parse(source: object, kind: Kind | None = None, where: str = "policy") -> Document:
+def parse(source: object, kind: Kind | None = None, where: str = "policy", *, empty: bool = False) -> Document:
     """The typed document in `source`: JSON text, UTF-8 bytes, or a mapping already parsed.
 
     kind: what the document is used as; None infers it (see `infer_kind`). where: what problems name as their place.
+    empty: take an empty list of statements too, which grants nothing; IAM stores no such document.
     Raises InputError with every problem found (at most MAX_PROBLEMS) when IAM would not accept the document.
     """
     text, mapping = _load(source, where)
     if kind is not None and kind not in KINDS:
         raise InputError([Problem(where, "kind", f"unknown kind {kind!r}", f"use one of {', '.join(KINDS)}")])
-    reader = _Reader(where, text, kind or infer_kind(mapping))
+    reader = _Reader(where, text, kind or infer_kind(mapping), empty)
     document = reader.document(mapping)
     if reader.problems:
         raise InputError(sorted(reader.problems[:MAX_PROBLEMS], key=lambda problem: problem.line))
@@ -144,8 +145,8 @@ def _show(value: object) -> str:
 class _Reader:
     """Reads one document, collecting problems instead of stopping at the first."""
 
-    def __init__(self, where: str, text: str, kind: Kind):
-        self.where, self.text, self.kind = where, text, kind
+    def __init__(self, where: str, text: str, kind: Kind, empty: bool):
+        self.where, self.text, self.kind, self.empty = where, text, kind, empty
         self.problems: list[Problem] = []
         self.entries = 0
         self.characters = 0
@@ -176,6 +177,9 @@ class _Reader:
         listed = [listed] if isinstance(listed, Mapping) else listed
         if not isinstance(listed, list):
             self.problem("Statement", f"must be a list of statements, is {_show(listed)}", "give a list", "Statement")
+            return empty
+        if not listed and not self.empty:
+            self.problem("Statement", "is empty", "give at least one statement", "Statement")
             return empty
         if len(listed) > MAX_STATEMENTS:
             message = f"has {len(listed):,} statements; at most {MAX_STATEMENTS:,} are read"

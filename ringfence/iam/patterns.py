@@ -171,6 +171,11 @@ def is_literal(pattern: str) -> bool:
     return _SPECIAL.search(pattern) is None
 
 
+def filled(pattern: str, text: str) -> str:
+    """The pattern with `text` for each run of wildcards."""
+    return re.sub(f"[{STAR}-{NAME_ANY}]+", text, pattern)
+
+
 def literal_prefix(pattern: str) -> str:
     """The plain text that every match of the pattern begins with."""
     special = _SPECIAL.search(pattern)

@@ -167,6 +167,7 @@ def _account_tests(atoms: set[Atom]) -> tuple[set[str], set[str]]:
     """Patterns on the account, as parts of an ARN; and the accounts at and around thresholds."""
     shapes: set[str] = set()
     points: set[str] = set()
+    ordered = False
     for item in atoms:
         if item.key != _ACCOUNT_KEY or item.operator == "Null":
             continue
@@ -175,9 +176,10 @@ def _account_tests(atoms: set[Atom]) -> tuple[set[str], set[str]]:
             shapes |= {_within_part(loosened(value)) for value in item.values}
         elif kind == "Numeric":
             points |= {account for value in item.values for account in _around(value)}
+            ordered |= item.operator != "NumericEquals"
         else:
             raise Undecided(f"{item.key} is compared as {kind}")
-    if shapes and points:
+    if ordered and shapes:
         raise Undecided(f"{_ACCOUNT_KEY} is compared as text and as a number")
     return shapes, points
 

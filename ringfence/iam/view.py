@@ -72,6 +72,11 @@ class View:
             return None
         return View(main, kept, self.opposing, self.resourceless)
 
+    def begins_with_variable(self) -> bool:
+        """Whether a resource that must be matched begins with a variable, as ARNs made by templates do."""
+        wanted = (part for part in [self.main, *(part for layer in self.layers for part in layer)] if not part.inverted)
+        return any(patterns.variables_in(pattern[:1]) for part in wanted for pattern in part.resources)
+
     def universe(self) -> tuple[str, ...]:
         """The shapes that a resource can have: an ARN, unless a row names something else."""
         listed = [pattern for part in self.parts() for pattern in part.resources]

@@ -158,3 +158,45 @@ def test_escalations_are_found_line_by_line():
     assert found[1]["escalations"] == []
     assert found[2]["escalations"] is None and found[2]["reason"]
     assert found[3]["escalations"] is None and found[3]["id"] == "empty"
+
+
+def test_a_path_that_reaches_named_resources_only_is_given_with_that_scope():
+    role = "arn:aws:iam::123456789012:role/admin"
+    use = {"Effect": "Allow", "Action": ["lambda:CreateFunction", "lambda:InvokeFunction"], "Resource": "*"}
+    passing = {"Effect": "Allow", "Action": "iam:PassRole", "Resource": role}
+    document = {"Version": "2012-10-17", "Statement": [passing, use]}
+    result = run("escalations", "--jsonl", text=lines({"id": 1, "policies": document}))
+    (found,) = json.loads(result.stdout)["escalations"]
+    assert (found["actions"][0], found["scope"]) == ("iam:PassRole", "named")
+
+
+def test_a_trust_policy_completes_no_path():
+    result = run("escalations", "--jsonl", text=lines({"id": 1, "policies": TRUST}))
+    answer = json.loads(result.stdout)
+    assert answer["escalations"] is None
+    assert "principals" in answer["reason"]
+
+
+def test_the_reason_of_a_bad_line_is_one_line():
+    (answer,) = batch({"id": 1, "baseline": {"Statement": [{"Effect": "Maybe"}]}, "candidate": GET})
+    assert "Statement[0].Effect" in answer["reason"] and "remedy" in answer["reason"]
+    assert "\n" not in answer["reason"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(write, tmp_path):
+    (answer,) = batch(b"\xef\xbb\xbf" + json.dumps({"id": "first", "baseline": GET, "candidate": GET}).encode())
+    assert (answer["id"], answer["outcome"]) == ("first", "contained")
+    marked = tmp_path / "marked.json"
+    marked.write_bytes(b"\xef\xbb\xbf" + json.dumps(GET).encode())
+    assert run("compare", marked, write("new.json", GET)).exit_code == 0
+
+
+def test_a_document_without_statements_grants_nothing():
+    nothing = {"Version": "2012-10-17", "Statement": []}
+    answers = batch(
+        {"id": 1, "baseline": GET, "candidate": nothing},
+        {"id": 2, "baseline": nothing, "candidate": GET},
+        {"id": 3, "baseline": nothing, "candidate": [nothing]},
+        {"id": 4, "baseline": TRUST, "candidate": nothing},
+    )
+    assert [answer["outcome"] for answer in answers] == ["contained", "widened", "contained", "contained"]

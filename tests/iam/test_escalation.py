@@ -124,3 +124,22 @@ def test_only_what_the_difference_completes_is_new() -> None:
     assert newly_complete(after, after) == ()
     named = policy(allow("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/x"), allow("ec2:RunInstances", "*"))
     assert "ec2-001" in ids(newly_complete(named, after))
+
+
+@pytest.mark.parametrize(
+    ("statement", "scope"),
+    [
+        (allow("iam:CreateAccessKey", f"arn:aws:iam::{ACCOUNT}:user/admin"), Scope.NAMED),
+        (allow("iam:CreateAccessKey", USERS), Scope.ANY),
+        (allow("iam:CreatePolicyVersion", f"arn:aws:iam::{ACCOUNT}:policy/p"), Scope.NAMED),
+    ],
+)
+def test_writing_iam_is_always_a_finding_and_its_scope_says_of_what(statement: dict[str, Any], scope: Scope) -> None:
+    (found,) = find_escalations(policy(statement))
+    assert found.scope is scope
+
+
+def test_a_deny_on_all_but_ones_own_user_leaves_no_other_user() -> None:
+    own = f"arn:aws:iam::{ACCOUNT}:user/${{aws:username}}"
+    others = {"Effect": "Deny", "Action": "iam:CreateAccessKey", "NotResource": own}
+    assert find_escalations(policy(allow("iam:CreateAccessKey", "*"), others)) == ()

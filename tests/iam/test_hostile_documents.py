@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from ringfence.errors import InputError
+from ringfence.iam import budget
 from ringfence.iam.comparison import Comparison, Hit
 from ringfence.iam.containment import Outcome, contains
 from ringfence.iam.document import parse
@@ -42,6 +44,7 @@ def recursive_list():
         ("null", "must be a JSON object"),
         ("[]", "must be a JSON object"),
         (42, "must be a JSON object"),
+        (policy(), "Statement: is empty"),
         ({"Statement": "s3:*"}, "must be a list"),
         (policy(GOOD | {"Sid": "\U000f0000"}), "private use"),
         (policy(*[GOOD] * 10_000), "10,000 statements"),
@@ -135,6 +138,51 @@ def test_a_decision_past_its_deadline_is_undecided():
     assert decision.outcome is Outcome.UNDECIDED
     assert "deadline" in decision.reason
     assert decision.witness is None
+
+
+def many(make, count=3_000):
+    return [make(number) for number in range(count)]
+
+
+LISTS = {
+    "resources with a star inside": ("Resource", "arn:aws:s3:::a*x{}y*", "arn:aws:s3:::a*x{}yz*"),
+    "resources with a mark inside": ("Resource", "arn:aws:s3:::a?x{}y*", "arn:aws:s3:::a?x{}yz*"),
+    "actions": ("Action", "s3:*a{}*", "s3:*a{}b*"),
+    "excluded actions": ("NotAction", "s3:*a{}b*", "s3:*a{}*"),
+    "excluded resources": ("NotResource", "arn:aws:s3:::a*x{}yz*", "arn:aws:s3:::a*x{}y*"),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_long_lists_of_patterns_keep_the_deadline(monkeypatch, name):
+    """By a clock of which each look costs a millisecond: work between two looks is counted, not timed."""
+    element, before, after = LISTS[name]
+    looks = itertools.count()
+    monkeypatch.setattr(budget.time, "monotonic", lambda: next(looks) / 1_000)
+
+    def policy_of(text):
+        statement = {"Effect": "Allow", element: many(text.format)}
+        for other in ("Action", "Resource"):
+            if not element.endswith(other):
+                statement[other] = "s3:GetObject" if other == "Action" else "*"
+        return parse({"Version": "2012-10-17", "Statement": [statement]})
+
+    decision = contains(policy_of(before), policy_of(after), deadline_s=0.2)
+    assert decision.outcome is Outcome.UNDECIDED
+    assert "deadline" in decision.reason
+    assert next(looks) < 210
+
+
+def test_long_lists_of_condition_values_keep_the_deadline(monkeypatch):
+    looks = itertools.count()
+    monkeypatch.setattr(budget.time, "monotonic", lambda: next(looks) / 1_000)
+    old, new = (
+        parse(policy(GOOD | {"Condition": {"StringLike": {"aws:RequestTag/t": many(text.format)}}}))
+        for text in ("a*x{}y", "a*x{}yz")
+    )
+    decision = contains(old, new, deadline_s=0.2)
+    assert decision.outcome is Outcome.UNDECIDED
+    assert "deadline" in decision.reason
 
 
 def test_a_decision_past_its_memory_bound_is_undecided():

@@ -328,3 +328,59 @@ def test_several_values_for_a_key_that_holds_one_are_not_typed():
     decision = contains(policy(allow(action="sts:GetCallerIdentity")), policy(allow(condition=both)))
     assert decision.outcome is Outcome.WIDENED_UNCATALOGUED
     assert key.lower() in decision.reason
+
+
+# Found by an audit
+
+
+def test_a_dropped_deny_beside_an_exception_with_a_leading_wildcard_is_found():
+    kept = {"Effect": "Allow", "NotAction": "*:Delete*", "Resource": "*"}
+    request = assert_widened([kept, deny("*", action="iam:PassRole")], [kept])
+    assert request.action == "iam:PassRole"
+
+
+def test_an_exception_with_an_infix_wildcard_is_exact_in_denies_too():
+    objects = ["s3:GetObject", "s3:PutObject"]
+    rest = {"Effect": "Deny", "NotAction": ["s3:Get*", "s3:P*Object"], "Resource": "*"}
+    assert_contained([allow("*", action=objects)], [allow("*", action=[*objects, "s3:DeleteObject"]), rest])
+
+
+def test_a_tag_that_is_neither_true_nor_false_is_tried():
+    def denied(test):
+        return [allow("*", action="ec2:StopInstances"), deny("*", test, action="ec2:StopInstances")]
+
+    tag = "aws:ResourceTag/tmp"
+    before, after = {"StringNotEqualsIfExists": {tag: "true"}}, {"BoolIfExists": {tag: "false"}}
+    assert_widened(denied(before), denied(after))
+    either = [allow("*", {"Bool": {tag: value}}, action="ec2:StopInstances") for value in ("true", "false")]
+    assert_widened(either, [allow("*", {"Null": {tag: "false"}}, action="ec2:StopInstances")])
+
+
+def test_a_tag_that_is_no_number_is_tried():
+    tag = "aws:ResourceTag/n"
+    tests = [{f"Numeric{relation}": {tag: "10"}} for relation in ("LessThan", "GreaterThanEquals")]
+    either = [allow("*", test, action="ec2:StopInstances") for test in tests]
+    assert_widened(either, [allow("*", {"Null": {tag: "false"}}, action="ec2:StopInstances")])
+
+
+def test_a_time_read_as_a_date_and_as_a_number_is_one_time():
+    by_date, by_number = ({f"{kind}LessThan": {"aws:EpochTime": "1893456000"}} for kind in ("Date", "Numeric"))
+    assert_contained([allow(OBJECTS, by_date)], [allow(OBJECTS, by_number)])
+    later = {"NumericLessThan": {"aws:EpochTime": "1893456001"}}
+    assert_widened([allow(OBJECTS, by_date)], [allow(OBJECTS, later)])
+
+
+def test_an_address_read_as_text_is_a_range():
+    network = [allow(OBJECTS, {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}})]
+    assert_contained(network, [allow(OBJECTS, {"StringLike": {"aws:SourceIp": ["10.1.*", "10.2.3.4"]}})])
+    assert_widened(network, [allow(OBJECTS, {"StringLike": {"aws:SourceIp": "11.*"}})])
+    all_but_one = {"StringNotEquals": {"aws:SourceIp": "10.0.0.0"}, "IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}
+    assert_widened([deny("*"), allow(OBJECTS)], [allow(OBJECTS, all_but_one)])
+
+
+def test_a_confirmed_request_outlives_a_question_left_open():
+    unlisted = allow("*", action="s3:GetNothingKnown")
+    open_question = allow("*", {"StringEquals": {"aws:CalledVia": "a"}}, action="s3:GetObject")
+    known = allow("*", {"ForAnyValue:StringEquals": {"aws:CalledVia": "a"}}, action="s3:GetObject")
+    decision = contains(policy(known), policy(open_question, unlisted))
+    assert decision.outcome is Outcome.WIDENED_UNCATALOGUED
