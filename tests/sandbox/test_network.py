@@ -205,19 +205,25 @@ def test_a_tools_port_is_open_in_its_own_sandbox_and_in_no_other(lab):
 
 
 def test_aws_is_reachable_for_a_tool_with_grants_only(lab):
+    # One that only calls models has the gateway for that.
+    model = "arn:aws:bedrock:us-east-1::foundation-model/m"
+    thinks = Grant(actions=("bedrock:InvokeModel",), resources=(model,), reason="Thinks.")
     code = f"say([reach({CONTROL_ADDRESS!r}, {AWS_PORT}), os.environ.get('AWS_ENDPOINT_URL')])"
 
     async def scenario(lab):
         async with lab.echoing("aws") as aws:
             lab.ways = type(lab.ways)(lab.ways.gateway, {}, aws)
             lab.executor = lab.make(lab.root)
-            return await lab.ask(code, tools=(tool_of("with", grants=True),)), await lab.ask(
-                code, tools=(tool_of("none"),)
+            asked = (
+                tool_of("with", grants=True),
+                tool_of("none"),
+                tool_of("thinks").model_copy(update={"grants": (thinks,)}),
             )
+            return [await lab.ask(code, tools=(tool,)) for tool in asked]
 
-    granted, not_granted = lab(scenario)
+    granted, not_granted, thinking = lab(scenario)
     assert granted == ["reached aws", f"http://{CONTROL_ADDRESS}:{AWS_PORT}"]
-    assert not_granted[0] == "failed Connection refused"
+    assert not_granted[0] == thinking[0] == "failed Connection refused"
 
 
 def test_a_warm_sandbox_reaches_the_gateway_alone_until_it_is_bound_and_that_happens_once(lab):

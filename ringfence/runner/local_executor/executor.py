@@ -171,7 +171,7 @@ class LocalExecutor:
     def _open_to(self, tools: Sequence[Tool]) -> set[int]:
         """Sandbox-side ports that a sandbox with these tools may reach."""
         ports = {GATEWAY_PORT, *self._ports(tools).values()}
-        if self._ways.aws is not None and any(tool.grants for tool in tools):
+        if self._ways.aws is not None and any(map(calls_aws, tools)):
             ports.add(AWS_PORT)
         return ports
 
