@@ -11,7 +11,6 @@ from ringfence import telemetry_names as t
 from ringfence.names import Names
 
 EGRESS_METRIC = "EgressRefusals"
-ALERTS_METRIC = "CredentialAlerts"
 # Refused in five minutes, before somebody should look. An agent that is refused once learns; one that tries on doesn't.
 REFUSALS_PER_PERIOD = 20
 TOOL_ERROR_PERCENT = 20
@@ -141,7 +140,14 @@ def alarms(names: Names, conversation_cap_usd: Decimal) -> Sequence[Alarm]:
             "credential-misuse",
             "A credential was used as it should not be, or nobody can look any more: see alert.* in the control log",
             "alerts",
-            (Measure("alerts", ALERTS_METRIC, "Sum", alerts_namespace(names)),),
+            (Measure("alerts", t.CREDENTIAL_ALERTS, "Sum", alerts_namespace(names)),),
+            threshold=0,
+        ),
+        Alarm(
+            "agent-behaviour",
+            "An injected instruction was followed up, or one source is refused again and again: see alert.* in the control log",
+            "alerts",
+            (Measure("alerts", t.BEHAVIOUR_ALERTS, "Sum", alerts_namespace(names)),),
             threshold=0,
         ),
         _collector(names),

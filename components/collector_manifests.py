@@ -24,7 +24,8 @@ AGENT_NAMESPACE_LABELS = {
 AGENT_POLICY = f"{t.TELEMETRY_NAMESPACE}-pods"
 
 
-def _pod_labels(name: str) -> dict[str, str]:
+def pod_labels(name: str) -> dict[str, str]:
+    """What the pods of the gateway (`COLLECTOR`) or of the node agents are told apart by."""
     return {"app.kubernetes.io/name": name}
 
 
@@ -37,14 +38,14 @@ def service_spec() -> Json:
     """4317 for workloads, 4319 for the node agents."""
     ports = (("otlp-grpc", t.OTLP_PORT), ("otlp-agents", t.AGENT_OTLP_PORT))
     return {
-        "selector": _pod_labels(t.COLLECTOR),
+        "selector": pod_labels(t.COLLECTOR),
         "ports": [{"name": n, "port": p, "targetPort": p, "protocol": "TCP", "appProtocol": "grpc"} for n, p in ports],
     }
 
 
 def disruption_budget_spec() -> Json:
     """One at a time. `minAvailable` would stop every drain when there is one replica."""
-    return {"maxUnavailable": 1, "selector": {"matchLabels": _pod_labels(t.COLLECTOR)}}
+    return {"maxUnavailable": 1, "selector": {"matchLabels": pod_labels(t.COLLECTOR)}}
 
 
 def _tcp(*ports: int) -> list[Json]:
@@ -67,9 +68,9 @@ def gateway_network_policy() -> Json:
     """In: the control side and sandboxes on 4317, the agents' namespace on 4319 (a gateway's own metrics take that port
     without leaving the pod). Out: cluster DNS, Pod Identity's agent, and over TLS AWS and the Kubernetes API."""
     sandboxes = {"namespaceSelector": {"matchExpressions": [{"key": INVOCATION_LABEL, "operator": "Exists"}]}}
-    agents = _namespace(t.TELEMETRY_NAMESPACE) | {"podSelector": {"matchLabels": _pod_labels(t.COLLECTOR_AGENT)}}
+    agents = _namespace(t.TELEMETRY_NAMESPACE) | {"podSelector": {"matchLabels": pod_labels(t.COLLECTOR_AGENT)}}
     return {
-        "podSelector": {"matchLabels": _pod_labels(t.COLLECTOR)},
+        "podSelector": {"matchLabels": pod_labels(t.COLLECTOR)},
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [
             {"from": [_namespace(SYSTEM_NAMESPACE), sandboxes], "ports": _tcp(t.OTLP_PORT)},
@@ -85,7 +86,7 @@ def gateway_network_policy() -> Json:
 
 def agent_network_policy(vpc_cidr: str, service_cidr: str) -> Json:
     """For every pod of the agents' namespace. In: nothing. Out: cluster DNS, the Kubernetes API, the gateway."""
-    gateway = _namespace(SYSTEM_NAMESPACE) | {"podSelector": {"matchLabels": _pod_labels(t.COLLECTOR)}}
+    gateway = _namespace(SYSTEM_NAMESPACE) | {"podSelector": {"matchLabels": pod_labels(t.COLLECTOR)}}
     inside = [{"ipBlock": {"cidr": cidr}} for cidr in (vpc_cidr, service_cidr)]
     return {
         "podSelector": {},
@@ -118,7 +119,7 @@ def _pod(name: str, account: str, container: Json, digest: str, group: int, volu
     """On system nodes only: nothing trusted runs beside sandboxes."""
     off_sandbox = {"matchExpressions": [{"key": SANDBOX_NODE_LABEL, "operator": "DoesNotExist"}]}
     return {
-        "metadata": {"labels": _pod_labels(name), "annotations": {_DIGEST_ANNOTATION: digest}},
+        "metadata": {"labels": pod_labels(name), "annotations": {_DIGEST_ANNOTATION: digest}},
         "spec": {
             "serviceAccountName": account,
             "automountServiceAccountToken": True,
@@ -131,9 +132,7 @@ def _pod(name: str, account: str, container: Json, digest: str, group: int, volu
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "affinity": {
-                "nodeAffinity": {
-                    "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [off_sandbox]}
-                }
+                "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [off_sandbox]}}
             },
             "containers": [container],
             "volumes": [{"name": "config", "configMap": {"name": name, "defaultMode": 0o444}}, *volumes],
@@ -151,12 +150,12 @@ def gateway_spec(image: str, replicas: int, digest: str) -> Json:
             "maxSkew": 1,
             "topologyKey": "topology.kubernetes.io/zone",
             "whenUnsatisfiable": "ScheduleAnyway",
-            "labelSelector": {"matchLabels": _pod_labels(t.COLLECTOR)},
+            "labelSelector": {"matchLabels": pod_labels(t.COLLECTOR)},
         }
     ]
     return {
         "replicas": replicas,
-        "selector": {"matchLabels": _pod_labels(t.COLLECTOR)},
+        "selector": {"matchLabels": pod_labels(t.COLLECTOR)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
         "template": template,
     }
@@ -177,7 +176,7 @@ def agent_spec(image: str, digest: str) -> Json:
     template = _pod(t.COLLECTOR_AGENT, t.COLLECTOR_AGENT, container, digest, 0, volumes)
     template["spec"]["priorityClassName"] = "system-node-critical"
     return {
-        "selector": {"matchLabels": _pod_labels(t.COLLECTOR_AGENT)},
+        "selector": {"matchLabels": pod_labels(t.COLLECTOR_AGENT)},
         "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
         "template": template,
     }
@@ -253,7 +252,13 @@ def agent_policy_spec() -> Json:
                 pods | {"resources": ["pods"]},
                 pods
                 | {
-                    "resources": ["pods/attach", "pods/ephemeralcontainers", "pods/exec", "pods/portforward", "pods/proxy"],
+                    "resources": [
+                        "pods/attach",
+                        "pods/ephemeralcontainers",
+                        "pods/exec",
+                        "pods/portforward",
+                        "pods/proxy",
+                    ],
                     "operations": ["CREATE", "UPDATE", "CONNECT"],
                 },
             ]

@@ -39,9 +39,10 @@ class ServiceArgs:
     """stack: whose settings the service reads; image: of this project, by digest; files: path below the project's folder →
     text (Pulumi.yaml, the stack's file, the catalog); unit: what sandboxes are made from, as `components.sandbox` writes it;
     storage_class: of the volume; service_cidr: of the cluster's Services; vault_address: of the secrets store, empty for AWS
-    Secrets Manager; oidc_issuer, oidc_audience: whose tokens are taken, and whom they must be for; client_ca: whether client
-    certificates are taken, whose authority is `ca.crt` in the Secret; tls_secret: Secret in `ringfence-system` with tls.crt
-    and tls.key, made and renewed by the operator; client_cidrs: where callers may come from, none: from nowhere."""
+    Secrets Manager; otlp_endpoint: of the collector, empty for no traces and metrics; oidc_issuer, oidc_audience: whose
+    tokens are taken, and whom they must be for; client_ca: whether client certificates are taken, whose authority is
+    `ca.crt` in the Secret; tls_secret: Secret in `ringfence-system` with tls.crt and tls.key, made and renewed by the
+    operator; client_cidrs: where callers may come from, none: from nowhere."""
 
     names: Names
     stack: str
@@ -51,6 +52,7 @@ class ServiceArgs:
     service_cidr: str
     unit: pulumi.Input[str] = ""
     vault_address: str = ""
+    otlp_endpoint: str = ""
     oidc_issuer: str = ""
     oidc_audience: str = ""
     client_ca: bool = False
@@ -126,6 +128,7 @@ class Service(pulumi.ComponentResource):
                 args.drain_seconds,
                 args.vault_address,
                 self._read_at_start(),
+                args.otlp_endpoint,
             ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=first),
         )

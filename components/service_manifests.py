@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.collector_manifests import pod_labels
 from components.vault_config import API_PORT as VAULT_PORT
 from components.vault_config import AUDIENCE
 from components.vault_manifests import CA_MAP, SERVER_LABELS
@@ -15,6 +16,7 @@ from ringfence.image.kinds import CONTROL_USER as USER
 from ringfence.names import LABEL_DOMAIN, RUNNER_SERVICE_ACCOUNT, SANDBOX_NODE_LABEL, VAULT_NAMESPACE
 from ringfence.runner.manifests import INVOCATION_LABEL
 from ringfence.runner.places import GATEWAY_PORT, POD_LABELS, STATE_FOLDER
+from ringfence.telemetry_names import COLLECTOR, OTLP_PORT, OTLP_VARIABLE
 
 Json = dict[str, Any]
 NAME, STATE, CONFIG, TLS = "ringfence", "ringfence-state", "ringfence-project", "tls"
@@ -70,8 +72,9 @@ def state_spec(storage_class: str, size_gib: int) -> Json:
 
 
 def network_policy_spec(client_cidrs: Sequence[str]) -> Json:
-    """In: callers to the API, sandboxes to the model gateway. Out: cluster DNS, Pod Identity's agent, the secrets store, and
-    over TLS AWS, the Kubernetes API, the identity provider and the models; DNS Firewall has the last word on names."""
+    """In: callers to the API, sandboxes to the model gateway. Out: cluster DNS, Pod Identity's agent, the secrets store, the
+    collector, and over TLS AWS, the Kubernetes API, the identity provider and the models; DNS Firewall has the last word
+    on names."""
     sandboxes = {"namespaceSelector": {"matchExpressions": [{"key": INVOCATION_LABEL, "operator": "Exists"}]}}
     dns = {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
@@ -94,6 +97,7 @@ def network_policy_spec(client_cidrs: Sequence[str]) -> Json:
             {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}], "ports": _tcp(443)},
             {"to": [{"ipBlock": {"cidr": _POD_IDENTITY_AGENT}}], "ports": _tcp(80)},
             {"to": [store], "ports": _tcp(VAULT_PORT)},
+            {"to": [{"podSelector": {"matchLabels": pod_labels(COLLECTOR)}}], "ports": _tcp(OTLP_PORT)},
         ],
     }
 
@@ -117,11 +121,12 @@ def _probe(path: str, **values: int) -> Json:
     return {"httpGet": {"path": path, "port": API_PORT, "scheme": "HTTPS"}, "timeoutSeconds": 5, **values}
 
 
-def _environment(region: str, vault_address: str) -> dict[str, str]:
+def _environment(region: str, vault_address: str, otlp_endpoint: str) -> dict[str, str]:
     common = {"AWS_REGION": region, "AWS_EC2_METADATA_DISABLED": "true", "HOME": "/tmp"}  # noqa: S108
     # `ringfence.broker.factory` reads these; without them tools' secrets come from Secrets Manager.
     store = {"VAULT_ADDR": vault_address, "VAULT_CACERT": f"{_AUTHORITY_FOLDER}/ca.crt"}
-    return common | (store if vault_address else {})
+    spans = {OTLP_VARIABLE: otlp_endpoint} if otlp_endpoint else {}
+    return common | spans | (store if vault_address else {})
 
 
 def _container(image: str, given: Sequence[str], environment: Mapping[str, str], mounts: Mapping[str, str]) -> Json:
@@ -179,6 +184,7 @@ def deployment_spec(
     drain_seconds: int,
     vault_address: str = "",
     read_at_start: Any = "",
+    otlp_endpoint: str = "",
 ) -> Json:
     """One replica, since trail and accepted tasks lie on one volume; the old pod has drained before the new one starts.
 
@@ -213,7 +219,7 @@ def deployment_spec(
                         "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [off_sandbox]}
                     }
                 },
-                "containers": [_container(image, given, _environment(region, vault_address), mounts)],
+                "containers": [_container(image, given, _environment(region, vault_address, otlp_endpoint), mounts)],
                 "volumes": [
                     {"name": "state", "persistentVolumeClaim": {"claimName": STATE}},
                     {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}},

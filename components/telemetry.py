@@ -14,7 +14,7 @@ import pulumi_kubernetes as k8s
 
 from components import collector_config as config
 from components import collector_manifests as manifests
-from components.alarms import ALERTS_METRIC, EGRESS_METRIC, Alarm, alarms, alerts_namespace, egress_namespace
+from components.alarms import EGRESS_METRIC, Alarm, alarms, alerts_namespace, egress_namespace
 from components.dashboards import AGENTS, PLATFORM, agents_dashboard, platform_dashboard
 from components.iam_documents import document, statement
 from components.pod_identity import pod_identity_trust
@@ -65,11 +65,17 @@ def collector_document(names: Names) -> str:
     X-Ray knows no resources for segments (docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html),
     hence "*", in this region only.
     """
-    groups = [names.arn("logs", f"log-group:{names.log_group(s)}:*") for s in (*config.LOG_STREAMS, config.METRICS_STREAM)]
+    groups = [
+        names.arn("logs", f"log-group:{names.log_group(s)}:*") for s in (*config.LOG_STREAMS, config.METRICS_STREAM)
+    ]
     return document(
         statement("Allow", ["logs:CreateLogStream", "logs:PutLogEvents"], groups, sid="AddEvents"),
         statement(
-            "Allow", "xray:PutTraceSegments", "*", {"StringEquals": {"aws:RequestedRegion": names.region}}, sid="AddSpans"
+            "Allow",
+            "xray:PutTraceSegments",
+            "*",
+            {"StringEquals": {"aws:RequestedRegion": names.region}},
+            sid="AddSpans",
         ),
     )
 
@@ -272,15 +278,17 @@ class Telemetry(pulumi.ComponentResource):
             opts=self._ready,
         )
         # The trail's lines come by the pod's output, into the control log, or as audit events; wrapped in either.
-        for stream in (config.CONTROL, config.AUDIT):
-            aws.cloudwatch.LogMetricFilter(
-                f"{self._name}-credential-alerts-{stream}",
-                name=names.name(f"credential-alerts-{stream}"),
-                log_group_name=names.log_group(stream),
-                pattern=" ".join(f'?"{event}"' for event in t.ALERT_EVENTS),
-                metric_transformation={"name": ALERTS_METRIC, "namespace": alerts_namespace(names), "value": "1"},
-                opts=self._ready,
-            )
+        for metric, events in t.ALERT_EVENTS.items():
+            thing = metric.removesuffix("Alerts").lower() + "-alerts"
+            for stream in (config.CONTROL, config.AUDIT):
+                aws.cloudwatch.LogMetricFilter(
+                    f"{self._name}-{thing}-{stream}",
+                    name=names.name(f"{thing}-{stream}"),
+                    log_group_name=names.log_group(stream),
+                    pattern=" ".join(f'?"{event}"' for event in events),
+                    metric_transformation={"name": metric, "namespace": alerts_namespace(names), "value": "1"},
+                    opts=self._ready,
+                )
         made = alarms(names, self._args.conversation_cap_usd)
         for alarm in made:
             self._alarm(alarm)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 METRIC_NAMESPACE = "Ringfence"
 # Where the collector listens: for workloads (everybody), and for its own node agents.
 OTLP_PORT = 4317
+# Variable that tells the control side where the collector is; OpenTelemetry's own comes after it.
+OTLP_VARIABLE = "RINGFENCE_OTLP_ENDPOINT"
 AGENT_OTLP_PORT = 4319
 TELEMETRY_NAMESPACE = "ringfence-telemetry"
 COLLECTOR = "collector"
@@ -43,8 +45,12 @@ VALUES = {
     TOKEN_TYPE: ("input", "output"),
 }
 
-# Events of the audit trail that somebody must look at at once, as they stand in its lines.
-ALERT_EVENTS = ("alert.credential", "alert.rounds")
+# Events of the audit trail that somebody must look at at once, as they stand in its lines, by the metric that counts them.
+CREDENTIAL_ALERTS, BEHAVIOUR_ALERTS = "CredentialAlerts", "BehaviourAlerts"
+ALERT_EVENTS = {
+    CREDENTIAL_ALERTS: ("alert.credential", "alert.rounds"),
+    BEHAVIOUR_ALERTS: ("alert.injection", "alert.refusals"),
+}
 
 
 @dataclass(frozen=True, slots=True)

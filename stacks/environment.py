@@ -364,6 +364,7 @@ class Environment:
                 service_cidr=SERVICE_CIDR,
                 unit=self.sandbox.unit,
                 vault_address=self.vault.address,
+                otlp_endpoint=self.telemetry.otlp_endpoint,
                 oidc_issuer=settings.oidc_issuer,
                 oidc_audience=settings.oidc_audience,
                 tls_secret=settings.service_tls_secret,

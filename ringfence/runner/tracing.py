@@ -26,7 +26,7 @@ from ringfence.gateway.metrics import conversation_label
 from ringfence.gateway.uses import ModelUse
 from ringfence.invocation import Invocation, Status
 
-ENDPOINTS = ("RINGFENCE_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+ENDPOINTS = (names.OTLP_VARIABLE, "OTEL_EXPORTER_OTLP_ENDPOINT")
 SERVICE = "ringfence"
 # Invocations whose late spans still find their trace: a call that the end cuts settles after it.
 _KEPT = 2000

@@ -151,6 +151,20 @@ def test_the_secrets_store_is_reached_with_a_token_for_it_alone_and_left_out_whe
     assert not [volume for volume in without["volumes"] if volume["name"].startswith("vault")]
 
 
+def test_traces_and_metrics_go_to_the_collector_s_pods_alone(stood_up):
+    from components.collector_manifests import gateway_network_policy
+
+    recording = stood_up(otlp_endpoint="http://collector.ringfence-system.svc.cluster.local:4317")
+    (container,) = pod(recording)["containers"]
+    told = {item["name"]: item["value"] for item in container["env"]}
+    assert told["RINGFENCE_OTLP_ENDPOINT"] == "http://collector.ringfence-system.svc.cluster.local:4317"
+    (rule,) = [rule for rule in recording.one(KIND["network"])["spec"]["egress"] if rule["ports"][0]["port"] == 4317]
+    (peer,) = rule["to"]
+    # In the own namespace: the peer has no other.
+    assert peer == {"podSelector": gateway_network_policy()["podSelector"]}
+    assert not [item for item in pod(stood_up())["containers"][0]["env"] if "OTLP" in item["name"]]
+
+
 def test_the_store_lets_in_the_pods_that_the_service_makes_and_these_may_go_there(stood_up):
     from components.vault_manifests import network_policies
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 import yaml
 
-from components.alarms import ALERTS_METRIC, EGRESS_METRIC, alarms
+from components.alarms import EGRESS_METRIC, alarms
 from components.collector_config import gateway_config, render
 from components.dashboards import agents_dashboard, platform_dashboard
 from components.log_store import LogStore, LogStoreArgs
@@ -88,13 +88,14 @@ def test_every_alarm_watches_published_metrics(names):
             if measure.namespace == t.METRIC_NAMESPACE:
                 assert (measure.name, frozenset(measure.dimensions)) in _published(names)
             else:
-                counted = {("ringfence-test-egress", EGRESS_METRIC), ("ringfence-test-alerts", ALERTS_METRIC)}
+                counted = {("ringfence-test-egress", EGRESS_METRIC)}
+                counted |= {("ringfence-test-alerts", name) for name in t.ALERT_EVENTS}
                 assert (measure.namespace, measure.name) in counted
 
 
 def test_every_alarm_goes_to_the_topic_and_one_of_its_values_decides(make, preview):
     made = make(preview).of_type(ALARM)
-    assert len(made) == 7
+    assert len(made) == 8
     for alarm in made:
         assert alarm["alarmActions"] == alarm["okActions"] == [TOPIC]
         assert [q["id"] for q in alarm["metricQueries"] if q["returnData"]] == ["result"]
@@ -120,31 +121,45 @@ def test_the_proxys_refusals_are_counted_from_its_log(make, names):
     assert counted["metricTransformation"]["name"] == EGRESS_METRIC
 
 
-def test_alerts_of_the_audit_trail_are_counted_from_whichever_log_they_come_in(make, names, tmp_path):
+@pytest.mark.parametrize(
+    ("metric", "thing"), [(t.CREDENTIAL_ALERTS, "credential-misuse"), (t.BEHAVIOUR_ALERTS, "agent-behaviour")]
+)
+def test_alerts_of_the_audit_trail_are_counted_from_whichever_log_they_come_in(make, names, tmp_path, metric, thing):
     recording = make()
-    filters = [r for r in recording.of_type("aws:cloudwatch/logMetricFilter:LogMetricFilter")]
-    counted = [item for item in filters if item["metricTransformation"]["name"] == ALERTS_METRIC]
+    filters = recording.of_type("aws:cloudwatch/logMetricFilter:LogMetricFilter")
+    counted = [item for item in filters if item["metricTransformation"]["name"] == metric]
     assert {item["logGroupName"] for item in counted} == {names.log_group("control"), names.log_group("audit")}
     trail = Trail(tmp_path / "trail.jsonl")
-    for kind in ("alert.credential", "alert.rounds", "credential.issued"):
+    kinds = [*(event for events in t.ALERT_EVENTS.values() for event in events), "credential.issued"]
+    for kind in kinds:
         trail.record(kind, None, detail="d")
     lines = (tmp_path / "trail.jsonl").read_text().splitlines()
     for item in counted:
         terms = re.findall(r'\?"([^"]+)"', item["pattern"])
-        assert [any(term in json.dumps({"body": line}) for term in terms) for line in lines] == [True, True, False]
-    (alarm,) = [a for a in recording.of_type(ALARM) if a["name"].endswith("credential-misuse")]
-    (metric,) = [q["metric"] for q in alarm["metricQueries"] if "metric" in q]
-    assert (metric["metricName"], metric["namespace"]) == (ALERTS_METRIC, "ringfence-test-alerts")
+        found = [any(term in json.dumps({"body": line}) for term in terms) for line in lines]
+        assert found == [kind in t.ALERT_EVENTS[metric] for kind in kinds]
+    (alarm,) = [a for a in recording.of_type(ALARM) if a["name"].endswith(thing)]
+    (watched,) = [q["metric"] for q in alarm["metricQueries"] if "metric" in q]
+    assert (watched["metricName"], watched["namespace"]) == (metric, "ringfence-test-alerts")
     assert alarm["threshold"] == 0
 
 
-def test_with_those_of_the_log_store_and_the_proxys_three_one_alarm_is_above_the_ten_that_cost_nothing(record, make, names):
+def test_every_alert_that_the_trail_knows_raises_an_alarm():
+    from ringfence.audit.events import KINDS
+
+    watched = {event for events in t.ALERT_EVENTS.values() for event in events}
+    assert watched == {kind for kind in KINDS if kind.startswith("alert.")}
+
+
+def test_an_alarm_for_each_thing_to_look_at_and_no_more(record, make, names):
     store = record(lambda: LogStore("logs", LogStoreArgs(names, alarm_topic_arn=TOPIC)))
-    assert len(store.of_type(ALARM)) + len(make().of_type(ALARM)) <= 8
+    assert len(store.of_type(ALARM)) + len(make().of_type(ALARM)) == 9
 
 
 def test_nobody_who_reads_logs_takes_the_masks_off(record, names):
-    policy = json.loads(record(lambda: LogStore("logs", LogStoreArgs(names))).one("aws:iam/policy:Policy", "logs-deny-unmask")["policy"])
+    policy = json.loads(
+        record(lambda: LogStore("logs", LogStoreArgs(names))).one("aws:iam/policy:Policy", "logs-deny-unmask")["policy"]
+    )
     (denial,) = policy["Statement"]
     assert (denial["Effect"], denial["Resource"]) == ("Deny", ["*"])
     assert "logs:Unmask" in denial["Action"] and "Condition" not in denial

@@ -33,7 +33,7 @@ def test_everything_hangs_on_the_component_and_outputs_are_known_at_preview(make
         "alarm_names": [
             "ringfence-test-agent-refusals", "ringfence-test-conversation-cost", "ringfence-test-tool-errors",
             "ringfence-test-audit-writes", "ringfence-test-egress-refusals", "ringfence-test-credential-misuse",
-            "ringfence-test-collector-failing",
+            "ringfence-test-agent-behaviour", "ringfence-test-collector-failing",
         ],
         "role_arn": "arn:aws:iam::111122223333:role/ringfence-test-collector",
     }  # fmt: skip
