@@ -1,14 +1,17 @@
 """Which values of policy variables are worth trying, and whether trying them proves that there is no other answer.
 
 A variable's values fall into cells that nothing in the question tells apart: neither a condition on its own key, nor a
-pattern that meets one in which it is used (`readings`). One value per cell is tried, made of a character that no pattern
-names wherever the cell allows it, and as many values per cell as there are variables that could have to differ.
+pattern that a text has to match together with one in which it is used (`readings`). One value per cell is tried, with a
+character that no pattern names wherever the cell allows it, and as many values per cell as there are variables that
+could have to differ.
 
-Why that is enough. Take any answer, and put for each variable the value tried for its cell, in the resource and in the
-values of conditions as well, where they are taken up by it. A pattern without variables still matches exactly where it
-did, since the value takes up the same stretches of it. A pattern with variables still matches where its own variables
-were put in; and it can't match anywhere new, since a value with a character that no pattern names occurs nowhere else.
-`Choices.exact` is False where one of these steps could fail.
+Why that is enough. Take any answer, and put for each variable the value tried for its cell, wherever it is taken up by
+the resource or by a condition's value. What had to match still does, since the new value takes up the same stretches.
+A pattern without variables that must not match doesn't: a star of it took the unnamed character, and would have taken
+what it stands in for. Where such a pattern counts characters, or the tests are more than texts and beginnings, its
+stretches tell values apart as well, so that it matches exactly what it did. A pattern with variables that must not match
+doesn't, as the unnamed character occurs only where the value was put in. `Choices.exact` is False where one of these
+steps could fail.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from ringfence.iam import patterns
 from ringfence.iam.automaton import OTHERS
 from ringfence.iam.budget import Budget, Exhausted, Undecided
 from ringfence.iam.cells import Domain, Test, candidates, domain_of, kind_of, truth
-from ringfence.iam.patterns import STAR
+from ringfence.iam.patterns import ANY, PART, PART_ANY, STAR
 from ringfence.iam.question import Part
 from ringfence.iam.readings import may_meet, stretches
 from ringfence.iam.variables import Assignment, symbols_of
@@ -30,6 +33,8 @@ MAX_ASSIGNMENTS = 4_096
 # A variable that more stretches or tests than this tell apart is not decided.
 _MAX_TESTS = 48
 FRESH = "fresh"
+# What takes one character, or no colon.
+_COUNTING = (ANY, PART_ANY, PART)
 # The dimension that is not a condition key.
 _RESOURCE = ""
 
@@ -80,6 +85,8 @@ class Choices:
         # A key that a set operator asks for may hold several values, and then has none as a variable.
         self.exact &= not any(item.quantifier and item.key in self._symbols for item in self._atoms)
         self._fresh = self._unnamed(parts)
+        # The variables that patterns which must not match tell apart as well.
+        self._told_by_all: set[str] = set()
         self._tests = self._tested()
         self._groups = self._linked()
 
@@ -114,16 +121,32 @@ class Choices:
     # What tells a variable's values apart
 
     def _tested(self) -> dict[str, frozenset[Test]]:
-        tests = {key: self._own(key) for key in self.keys}
+        own = {key: self._own(key) for key in self.keys}
+        tests = own
         # Where another variable has one of a few values, its pattern is one without it: this can make further ones.
         for _ in range(2):
-            known = {key: self._literals(found) for key, found in tests.items()}
-            tests = {key: tests[key] | self._met(key, known) for key in self.keys}
+            known = {key: [*self._literals(found), self._fresh[key]] for key, found in tests.items()}
+            tests = {key: tests[key] | self._met(key, known, wanted=True) for key in self.keys}
+        for key in self.keys:
+            if self._counted(key) or not _simple(tests[key]):
+                self._told_by_all.add(key)
+                known = {key: self._literals(found) for key, found in tests.items()}
+                tests[key] |= self._met(key, known, wanted=False)
         for key, found in tests.items():
             if len(found) > _MAX_TESTS:
                 self.exact = False
-                tests[key] = frozenset(sorted(found, key=repr)[:_MAX_TESTS])
+                tests[key] = own[key]
         return tests
+
+    def _counted(self, key: str) -> bool:
+        """Whether a pattern that a text must not match could count the characters of the variable's value, or see a
+        colon in it: only then does it matter what an unnamed value stands in for."""
+        for uses in self._uses.values():
+            counting = [use for use in uses if not use.wanted and any(mark in use.pattern for mark in _COUNTING)]
+            for use in uses if counting else ():
+                if use.wanted and key in _keys(use.pattern):
+                    return True
+        return False
 
     def _own(self, key: str) -> frozenset[Test]:
         found = {
@@ -136,14 +159,15 @@ class Choices:
     def _literals(self, tests: Iterable[Test]) -> list[str]:
         return sorted({v for operator, values in tests if operator == "StringLike" for v in values if _plain(v)})[:16]
 
-    def _met(self, key: str, known: dict[str, list[str]]) -> frozenset[Test]:
-        """A test for each stretch of another pattern that the variable can take up."""
+    def _met(self, key: str, known: dict[str, list[str]], *, wanted: bool) -> frozenset[Test]:
+        """A test for each stretch of another pattern that the variable can take up where its own has to match.
+        wanted: of those other patterns that may have to match too."""
         found: set[Test] = set()
         for uses in self._uses.values():
             for use in uses:
-                for symbol in self._symbols[key]:
+                for symbol in self._symbols[key] if use.wanted else ():
                     if symbol in use.pattern:
-                        for other in self._others(use, uses, key, known):
+                        for other in self._others(use, uses, key, known, wanted):
                             self._budget.tick(4)
                             found |= self._stretches(use, symbol, other)
         return frozenset(found)
@@ -157,14 +181,16 @@ class Choices:
             found = frozenset("".join(map(_folded, text)) for text in found)
         return {("StringLike", frozenset((text,))) for text in found}
 
-    def _others(self, use: Use, uses: set[Use], key: str, known: dict[str, list[str]]) -> Iterator[str]:
+    def _others(self, use: Use, uses: set[Use], key: str, known: dict[str, list[str]], wanted: bool) -> Iterator[str]:
         """The other patterns of the dimension without variables, or with some that have one of the known values."""
+        met = {each.owner for each in uses if each.wanted and patterns.includes(each.pattern, use.pattern)}
         for other in uses:
-            if other.pattern == use.pattern or (other.owner == use.owner and use.wanted and other.wanted):
+            if other.pattern == use.pattern or other.wanted is not wanted:
                 continue
-            if not may_meet(use.pattern, other.pattern):
+            # An alternative of the pattern itself, or of one that is matched whatever the values are.
+            if other.wanted and other.owner in met:
                 continue
-            if key in {patterns.variable_of(symbol)[0] for symbol in patterns.variables_in(other.pattern)}:
+            if not may_meet(use.pattern, other.pattern) or key in _keys(other.pattern):
                 continue
             yield from _with_values(other, known)
 
@@ -209,6 +235,8 @@ class Choices:
         """Make one group of the keys' groups. What tells one member apart then tells all apart."""
         members = sorted({member for key in keys for member in groups.get(key, ())})
         joint = frozenset().union(*(self._tests[member] for member in members))
+        if len(members) > 1 and not (_simple(joint) or self._told_by_all.issuperset(members)):
+            self.exact = False
         for member in members:
             groups[member] = members
             self._tests[member] = joint
@@ -227,6 +255,8 @@ class Choices:
         else:
             for cell in self._cells(tests, domain):
                 found.update(dict.fromkeys(self._members(cell, tests, own_first)))
+            if not self.exact:
+                found.update(dict.fromkeys(self._fresh[member] for member in own_first))
         if key in self._uses:
             for use in self._uses[key]:
                 found.update(dict.fromkeys(self._composed(use.pattern)))
@@ -281,6 +311,16 @@ class Choices:
         text = patterns.substitute(pattern, dict(values)) or ""
         text = text.replace(STAR, FRESH)
         return [text] if values and _plain(text) else []
+
+
+def _simple(tests: Iterable[Test]) -> bool:
+    """Whether the tests are texts and beginnings, or one pattern with one star: then an unnamed character can stand in
+    for all of a value that isn't one of the texts or the beginning that it has."""
+    values = [(operator, value) for operator, listed in tests for value in listed]
+    plain = all(
+        (operator == "StringLike" and _plain(value.removesuffix(STAR))) or (value == STAR) for operator, value in values
+    )
+    return plain or (len(values) == 1 and values[0][0] == "StringLike" and _plain(values[0][1].replace(STAR, "", 1)))
 
 
 def _uses(layers: Sequence[Sequence[Part]], opposing: Sequence[Part]) -> Iterator[Use]:

@@ -77,9 +77,13 @@ def without_opposed(part: Part, opposing: Sequence[Part], budget: Budget) -> Par
     implied = [other for other in opposing if implies(part.conditions, other.conditions, budget)]
     if any(other.inverted and _within(other, part, budget) for other in implied):
         return None
+    against = [pattern for other in implied if not other.inverted for pattern in other.resources]
+    if against and any(
+        other.inverted and all(covered(each, against, budget) for each in other.resources) for other in implied
+    ):
+        return None
     if part.inverted:
         return part
-    against = [pattern for other in implied if not other.inverted for pattern in other.resources]
     left = tuple(each for each in part.resources if not covered(each, against, budget))
     return replace(part, resources=left) if left else None
 
