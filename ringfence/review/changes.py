@@ -119,9 +119,7 @@ def _without_values(request: Request | None) -> Request | None:
 def shown_context(request: Request) -> dict[str, tuple[str, ...]]:
     """A witness's context as it may be shown: values that work as shared secrets are left out."""
     hidden = (NOT_SHOWN,)
-    return {
-        key: hidden if key.lower() in _SHARED_SECRETS else tuple(values) for key, values in request.context.items()
-    }
+    return {key: hidden if key.lower() in _SHARED_SECRETS else tuple(values) for key, values in request.context.items()}
 
 
 def request_text(request: Request) -> str:

@@ -48,7 +48,21 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
     ):
         command = option(command)
-    return command
+    return _failing_with_one(command)
+
+
+def _failing_with_one(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Bad input ends other commands with 2, which of these means that something needs a review."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> Any:
+        try:
+            return command(*args, **options)
+        except InputError as error:
+            error.exit_code = 1
+            raise
+
+    return run
 
 
 def _usage_options(command: Callable[..., Any]) -> Callable[..., Any]:

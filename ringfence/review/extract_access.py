@@ -286,9 +286,9 @@ def _code(resource: Resource) -> Iterator[Fact]:
 
 
 # Settings of an explicit AWS provider that let it act as somebody else, or somewhere else.
-_ELSEWHERE = ("assumeRoles", "assumeRole", "assumeRoleWithWebIdentity", "profile", "accessKey", "allowedAccountIds")
+_ELSEWHERE = ("assumeRoles", "assumeRole", "assumeRoleWithWebIdentity", "profile", "accessKey")
 _ELSEWHERE += ("sharedConfigFiles", "sharedCredentialsFiles", "endpoints", "roleArn")
-_SHOWN = ("assumeRoles", "assumeRole", "assumeRoleWithWebIdentity", "profile", "allowedAccountIds", "roleArn")
+_SHOWN = ("assumeRoles", "assumeRole", "assumeRoleWithWebIdentity", "profile", "roleArn")
 
 
 def _provider(resource: Resource) -> Iterator[Fact]:

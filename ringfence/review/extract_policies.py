@@ -105,6 +105,10 @@ _ROWS: dict[str, _Row] = {
 }
 
 
+# Types that hold a policy of their own.
+OWNERS = frozenset(type_ for type_, row in _ROWS.items() if not row.target)
+
+
 def subject_name(kind: str, value: str) -> str:
     """The bare name of a resource in a name, ARN or URL; a secret's without the suffix that AWS adds to its ARN; a
     repository's whole, slashes included, as the account lists it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -99,16 +99,13 @@ class Surface:
     facts: Mapping[tuple[str, Slot, str], Fact] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, label: str, facts: Iterable[Fact], *, declared: bool = False) -> Surface:
-        """The surface of `facts`. Of several about one place the unknown one counts, else the last; those of different
-        resources that contradict each other make it unknown. declared: whether facts are of inputs alone. Among outputs,
-        what one type of resource repeats of another's may be older."""
+    def of(cls, label: str, facts: Iterable[Fact]) -> Surface:
+        """The surface of `facts`. Of several about one place the unknown one counts, else the last."""
         by_place: dict[tuple[str, Slot, str], Fact] = {}
         for fact in facts:
             held = by_place.get(fact.place)
             if held is None or not held.unknown:
-                against = held is not None and not fact.unknown and _contradict(held, fact, declared)
-                by_place[fact.place] = replace(fact, value=CONTRADICTED) if against else fact
+                by_place[fact.place] = fact
         return cls(label, by_place)
 
     def subjects(self) -> tuple[str, ...]:
@@ -148,18 +145,6 @@ class Surface:
                 cached.setdefault(place[0], []).append(self.facts[place])
             object.__setattr__(self, "_index", cached)
         return cached
-
-
-def _contradict(one: Fact, other: Fact, declared: bool) -> bool:
-    """Whether two resources state different things of one place."""
-    if not (one.type and other.type) or one.source == other.source or one.value == other.value:
-        return False
-    if not declared and one.type.removesuffix("Patch") != other.type.removesuffix("Patch"):
-        return False
-    # Loaded only here: it needs this module.
-    from ringfence.review.documents import equal_documents
-
-    return one.slot not in DOCUMENT_SLOTS or not equal_documents(one.value, other.value)
 
 
 def kind_of(subject: str) -> str:

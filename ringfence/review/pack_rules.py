@@ -18,6 +18,7 @@ from ringfence.errors import RingfenceError
 from ringfence.review import lockfile, wording
 from ringfence.review.changes import Change
 from ringfence.review.compare import compare
+from ringfence.review.conflicts import resolved
 from ringfence.review.documents import equal_documents
 from ringfence.review.extract import facts_of, facts_of_all
 from ringfence.review.extract_iam import UNNAMED
@@ -91,7 +92,7 @@ class CreepRules:
         # Most resources say just what was approved, and the preview waits for each.
         if all(_as_approved(fact, held.surface) for fact in stated):
             return []
-        facts = [fact for fact in stated if not _deferred(fact, held.surface)]
+        facts = [fact for fact in resolved(stated, declared=True) if not _deferred(fact, held.surface)]
         subjects = {fact.subject for fact in facts} | _holders(facts, held.surface)
         # Only what matters here: an environment has thousands of facts, and this runs once for each of its resources.
         approved = held.surface.only(subjects | {policy for fact in facts for policy in fact.refers_to})
@@ -102,7 +103,7 @@ class CreepRules:
     def check_stack(self, resources: Iterable[Resource], config: Mapping[str, Any]) -> list[tuple[str, str]]:
         """The violations that only the whole stack shows, each with the URN that it belongs to."""
         declared = tuple(resources)
-        facts = facts_of_all(declared)
+        facts = resolved(facts_of_all(declared), declared=False)
         # A resource that is there without its policy has lost the policy's denies.
         bare = set(filter(None, map(policy_owner, declared)))
         if not facts and not bare:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ringfence.errors import InputError, Problem
+from ringfence.review.conflicts import resolved
 from ringfence.review.extract import facts_of_all
 from ringfence.review.facts import Surface
 from ringfence.review.resource import Resource, holds_secret, plain
@@ -122,4 +123,4 @@ def _linked(made: Mapping[str, tuple[Mapping[str, Any], Any]]) -> list[Resource]
 
 def surface_of(label: str, resources: Iterable[Resource], *, declared: bool = True) -> Surface:
     """What resources grant. declared: as a preview has them, not as a state."""
-    return Surface.of(label, facts_of_all(resources), declared=declared)
+    return Surface.of(label, resolved(facts_of_all(resources), declared=declared))

@@ -122,7 +122,11 @@ def catalog_differences(lock: Lockfile, catalog: Catalog) -> tuple[list[Change],
     # A tool's boundary is made from the same declarations: held against the approved one, what they gain would not count.
     unbounded = Surface.of(
         lock.surface.label,
-        (fact for fact in lock.surface.facts.values() if fact.subject not in subjects or fact.slot is not Slot.BOUNDARY),
+        (
+            fact
+            for fact in lock.surface.facts.values()
+            if fact.subject not in subjects or fact.slot is not Slot.BOUNDARY
+        ),
     )
     changes = list(compare(unbounded, unbounded.with_facts(facts), subjects))
     told: list[str] = []

@@ -17,6 +17,10 @@ WIDER = 'aws.iam.RolePolicy("main", name="main", role="app", policy=doc(allow("s
 SAME = (
     'aws.iam.RolePolicy("main", name="main", role="app", policy=doc(allow("S3:getobject", [BUCKET + "/reports/*"])))\n'
 )
+EXPIRED = """
+grants:
+  - {subject: role/app, action: "s3:PutObject", resource: "*", reason: "once, for a migration", expires: 2026-01-01}
+"""
 OPEN = 'aws.ec2.SecurityGroup("g", ingress=[{"protocol": "-1", "from_port": 0, "to_port": 0, "cidr_blocks": ["0.0.0.0/0"]}])\n'
 CLOSED = OPEN.replace("0.0.0.0/0", "10.0.0.0/8")
 
@@ -27,11 +31,19 @@ def results(lab: Any, approved: Path) -> dict[str, Result]:
     creep = {"grants-match-lockfile": files, "stack-matches-lockfile": files}
     advisory = {name: {**files, "enforcementLevel": "advisory"} for name in creep}
     disabled = {name: {"enforcementLevel": "disabled"} for name in creep}
+    expired = lab.folder / "expired.yaml"
+    expired.write_text(EXPIRED, encoding="utf-8")
+    twice = lab.folder / "twice.lock.json"
+    twice.write_text(
+        approved.read_text(encoding="utf-8").replace('"schema"', '"grants": {}, "schema"'), encoding="utf-8"
+    )
     runs: dict[str, tuple[Any, ...]] = {
         "wider": (WIDER, "permission-creep", creep),
         "same": (SAME, "permission-creep", creep),
         "advisory": (WIDER, "permission-creep", advisory),
         "disabled": (WIDER, "permission-creep", disabled),
+        "expired": (WIDER, "permission-creep", {name: {**files, "exceptions": str(expired)} for name in creep}),
+        "key twice": (SAME, "permission-creep", {name: {"lockfile": str(twice)} for name in creep}),
         "no lockfile": (SAME, "permission-creep", {name: {"lockfile": "/nonexistent.json"} for name in creep}),
         "open": (OPEN, "sandbox-guardrails", None),
         "closed": (CLOSED, "sandbox-guardrails", None),
@@ -45,6 +57,9 @@ def results(lab: Any, approved: Path) -> dict[str, Result]:
     ("name", "told"),
     [
         ("wider", "role/app inline policy main allows more than was approved"),
+        ("expired", "role/app inline policy main allows more than was approved"),
+        ("expired", "the exception for s3:PutObject on * for role/app expired on 2026-01-01"),
+        ("key twice", "a key stands twice in one object"),
         ("no lockfile", "there is no readable baseline to compare with"),
         ("open", "g lets 0.0.0.0/0 in"),
     ],

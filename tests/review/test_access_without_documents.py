@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pulumi_aws
 import pytest
 
 from ringfence.review import extract_access
+from ringfence.review.conflicts import resolved
 from ringfence.review.extract import EXTRACTORS, facts_of, may_grant
 from ringfence.review.facts import AT_PREVIEW, CONTRADICTED, Fact, Slot, Surface, Unknown
 from ringfence.review.lockfile import Lockfile
@@ -201,8 +203,8 @@ def test_a_list_that_names_everybody_is_a_fact_however_it_is_written() -> None:
         ("other", {"assumeRoles": f'[{{"roleArn": "{ARN}:role/deploy", "externalId": "hunter2"}}]'}, 1),
         ("other", {"profile": "production"}, 1),
         ("other", {"accessKey": "AKIA", "secretKey": "hunter2"}, 1),
-        ("other", {"allowedAccountIds": AT_PREVIEW}, 1),
-        ("other", {"region": "eu-west-1"}, 0),
+        ("other", {"assumeRoles": AT_PREVIEW}, 1),
+        ("other", {"region": "eu-west-1", "allowedAccountIds": ["123456789012"]}, 0),
         ("default_7_51_1", {"profile": "production"}, 0),
     ],
 )
@@ -279,7 +281,10 @@ def test_two_resources_that_contradict_each_other_can_not_be_reviewed(told: Call
     wide = linked(resource("aws:kms/keyPolicy:KeyPolicy", "one", keyId=AT_PREVIEW, policy=OPEN), keyId=key)
     same = linked(resource("aws:kms/keyPolicy:KeyPolicy", "two", keyId=AT_PREVIEW, policy=narrow), keyId=key)
     assert told([key, same], [key]) == []
-    assert "declared more than once" in "".join(told([key, wide, same], [key]))
+    for order in itertools.permutations([key, wide, same]):
+        assert "declared more than once" in "".join(told(list(order), [key]))
+    for order in itertools.permutations([key, wide]):
+        assert "allows more" in "".join(told(list(order), [key]))
 
 
 def test_a_preview_s_inputs_contradict_across_types_a_state_s_outputs_only_within_one() -> None:
@@ -292,8 +297,20 @@ def test_a_preview_s_inputs_contradict_across_types_a_state_s_outputs_only_withi
     )
     stated = [*facts_of(role), *facts_of(policy)]
     place = ("role/app", Slot.INLINE, "main")
-    assert Surface.of("preview", stated, declared=True).facts[place].value is CONTRADICTED
-    assert Surface.of("state", stated).facts[place].value == policy.props["policy"]
+    for order in (stated, stated[::-1]):
+        assert Surface.of("preview", resolved(order, declared=True)).facts[place].value is CONTRADICTED
+        # What the role repeats of its policy may be older than the policy.
+        assert Surface.of("state", resolved(order, declared=False)).facts[place].value == policy.props["policy"]
+
+
+def test_one_role_with_two_policies_of_one_name_can_not_be_reviewed(told: Callable[..., list[str]]) -> None:
+    def role(*documents: str) -> Resource:
+        inline = [{"name": "main", "policy": item.replace(', "Principal": "*"', "")} for item in documents]
+        trust = OPEN.replace(', "Resource": "*"', "")
+        return resource("aws:iam/role:Role", name="app", assumeRolePolicy=trust, inlinePolicies=inline)
+
+    narrow = OPEN.replace('"Action": "*"', '"Action": "s3:GetObject"')
+    assert "declared more than once" in "".join(told([role(OPEN, narrow)], [role(narrow)]))
 
 
 @pytest.mark.parametrize(

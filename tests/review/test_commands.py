@@ -45,7 +45,7 @@ def commit(run: Run) -> None:
 
 
 def test_a_wider_tool_is_found_approved_and_reviewed(project: Path, run: Run) -> None:
-    assert run("grants", "check").returncode == 2  # nothing is approved yet
+    assert run("grants", "check").returncode == 1  # there is no lockfile yet
     assert run("grants", "update", "--approver", "lead@example.com").returncode == 0
     assert run("grants", "check").returncode == 0
     commit(run)
@@ -89,6 +89,36 @@ def test_a_revision_without_a_lockfile_shows_everything_as_new(project: Path, ru
     assert len(subjects) == len(list((project / "catalog/tools").iterdir()))
 
 
+def test_a_branch_that_deletes_the_lockfile_is_refused(project: Path, run: Run) -> None:
+    """A lockfile that is gone takes away no permission: a review must not read it as everything being removed."""
+    run("grants", "update", "--approver", "lead@example.com")
+    commit(run)
+    (project / "catalog/grants.lock.json").unlink()
+    for arguments in (("--base", "main"), ("--base", "main", "--format", "json", "--out", "report.json")):
+        result = run("review", *arguments)
+        assert result.returncode == 1
+        assert "catalog/grants.lock.json: is missing" in result.stderr
+        assert "remedy: restore it" in result.stderr
+        assert "Traceback" not in result.stderr
+    assert not (project / "report.json").exists()
+
+
+def test_a_preview_is_reviewed_although_the_branch_deletes_the_lockfile(project: Path, run: Run) -> None:
+    run("grants", "update", "--approver", "lead@example.com")
+    commit(run)
+    (project / "catalog/grants.lock.json").unlink()
+    document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+    state = {
+        "type": "aws:iam/rolePolicy:RolePolicy",
+        "inputs": {"name": "p", "role": "new", "policy": json.dumps(document)},
+    }
+    step = {"op": "create", "urn": "urn:pulumi:s::p::aws:iam/rolePolicy:RolePolicy::p", "newState": state}
+    (project / "preview.json").write_text(json.dumps({"steps": [step]}))
+    result = run("review", "--base", "main", "--preview", "preview.json")
+    assert result.returncode == 2
+    assert "role/new inline policy p" in result.stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -106,7 +136,8 @@ def test_bad_input_is_told_without_a_traceback(run: Run, arguments: tuple[str, .
     run("grants", "update", "--approver", "lead@example.com")
     commit(run)
     result = run(*arguments)
-    assert result.returncode != 0
+    # 2 would be taken for a report to read.
+    assert result.returncode == 1
     assert "remedy:" in result.stderr
     assert "Traceback" not in result.stderr
 

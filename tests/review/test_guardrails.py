@@ -113,3 +113,49 @@ def test_exceptions_that_can_t_be_read_excuse_nothing(tmp_path: Path) -> None:
     (tmp_path / "catalog/exceptions.yaml").write_text("guardrails: everything\n")
     told = [item.text for item in GuardrailRules(tmp_path, TODAY).check_stack([], {})]
     assert any("none counts" in item for item in told)
+
+
+RBAC = "kubernetes:rbac.authorization.k8s.io/v1:"
+
+
+@pytest.mark.parametrize(
+    ("kind", "props"),
+    [
+        ("ClusterRoleBinding", {"roleRef": {"kind": "ClusterRole", "name": "cluster-admin"}}),
+        ("RoleBinding", {"roleRef": {"kind": "ClusterRole", "name": "cluster-admin"}}),
+        ("ClusterRoleBinding", {"roleRef": {"kind": "ClusterRole", "name": AT_PREVIEW}}),
+        ("ClusterRoleBindingPatch", {"roleRef": {"name": "cluster-admin"}}),
+        ("ClusterRoleBindingList", {"items": [{"kind": "ClusterRoleBinding", "roleRef": {"name": "cluster-admin"}}]}),
+        ("ClusterRole", {"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}),
+        ("Role", {"rules": [{"apiGroups": [""], "resources": ["*"], "verbs": ["*", "get"]}]}),
+        ("ClusterRole", {"rules": [{"apiGroups": [RBAC], "resources": ["clusterroles"], "verbs": ["get", "bind"]}]}),
+        ("ClusterRole", {"rules": [{"apiGroups": [""], "resources": ["users"], "verbs": ["impersonate"]}]}),
+        ("ClusterRole", {"rules": [{"apiGroups": ["rbac"], "resources": ["roles"], "verbs": ["*"]}]}),
+        ("ClusterRole", {"rules": [{"apiGroups": [""], "resources": ["*"], "verbs": AT_PREVIEW}]}),
+        ("ClusterRole", {"rules": AT_PREVIEW}),
+    ],
+)
+def test_nobody_becomes_administrator_of_the_cluster(kind: str, props: dict[str, Any]) -> None:
+    assert "no-cluster-administrators" in broken(Resource(RBAC + kind, "r", "urn", props))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]},
+        {"apiGroups": ["karpenter.sh"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": ["rbac"], "resources": ["clusterroles"], "verbs": ["bind"], "resourceNames": ["unit"]},
+        {"apiGroups": [""], "resources": ["*"], "verbs": ["get", "list"]},
+    ],
+)
+def test_what_a_controller_needs_is_no_administration(rule: dict[str, Any]) -> None:
+    assert broken(Resource(RBAC + "ClusterRole", "r", "urn", {"rules": [rule]})) == set()
+
+
+def test_a_list_of_bindings_gives_a_sandbox_no_rights_either() -> None:
+    subject = {"kind": "ServiceAccount", "name": "default", "namespace": "sandbox-1"}
+    item = {"kind": "RoleBinding", "roleRef": {"name": "view"}, "subjects": [subject]}
+    listed = Resource(RBAC + "RoleBindingList", "r", "urn", {"items": [item]})
+    assert broken(listed) == {"sandbox-no-cluster-rights"}
+    anonymous = {"roleRef": {"name": "view"}, "subjects": [{"kind": "User", "name": "system:anonymous"}]}
+    assert broken(Resource(RBAC + "ClusterRoleBinding", "r", "urn", anonymous)) == {"sandbox-no-cluster-rights"}

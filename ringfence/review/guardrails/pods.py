@@ -140,7 +140,7 @@ def _open_policy(resource: Resource) -> Iterator[str]:
 
 
 def _sandbox_rights(resource: Resource) -> Iterator[str]:
-    for subject in entries(at(resource.props, "subjects")):
+    for subject in (item for _, content in _objects(resource) for item in entries(at(content, "subjects"))):
         namespace = at(subject, "namespace")
         group = str(at(subject, "name") or "")
         if isinstance(namespace, Unknown) or str(namespace or "").startswith(SANDBOX_NAMESPACE_PREFIX):
@@ -149,8 +149,40 @@ def _sandbox_rights(resource: Resource) -> Iterator[str]:
             "system:serviceaccounts",
             "system:authenticated",
             "system:unauthenticated",
+            "system:anonymous",
         ):
             yield f"{resource.name} gives {group}, sandboxes included, rights in the cluster"
+
+
+# Verbs that let their holder become more than it is. Source: Kubernetes documentation, RBAC good practices.
+_ESCALATING = frozenset({"escalate", "bind", "impersonate", "*"})
+_ESCALATED = frozenset({"*", "roles", "clusterroles", "users", "groups", "serviceaccounts", "userextras", "uids"})
+
+
+def _administrators(resource: Resource) -> Iterator[str]:
+    for kind, content in _objects(resource):
+        if kind.endswith("Binding"):
+            name = at(content, "roleRef", "name")
+            if isinstance(name, Unknown) or name == "cluster-admin":
+                told = "a role that is unknown at preview" if isinstance(name, Unknown) else "cluster-admin"
+                yield f"{kind} {resource.name} binds {told}"
+        else:
+            for rule in entries(at(content, "rules")):
+                yield from _administrator_rule(f"{kind} {resource.name}", rule)
+
+
+def _administrator_rule(role: str, rule: Any) -> Iterator[str]:
+    verbs, resources = entries(at(rule, "verbs")), entries(at(rule, "resources"))
+    if any(isinstance(item, Unknown) for item in (rule, *verbs, *resources)):
+        yield f"{role} has a rule that is unknown at preview"
+    elif "*" in verbs and "*" in resources:
+        # Of a custom group this is no more than what its controller does.
+        if not {"", "*", "rbac.authorization.k8s.io"}.isdisjoint(map(str, entries(at(rule, "apiGroups")))):
+            yield f"{role} allows every verb on every resource"
+    elif not entries(at(rule, "resourceNames")) and not _ESCALATED.isdisjoint(map(str, resources)):
+        # With names a rule reaches only what they name.
+        for verb in sorted(_ESCALATING.intersection(map(str, verbs))):
+            yield f"{role} allows {verb} on {', '.join(map(str, resources))}"
 
 
 _ESCAPE = "a sandbox that shares anything with its node or keeps privileges is a way out of the sandbox"
@@ -204,5 +236,13 @@ GUARDRAILS = (
         "bind the control side's service accounts only",
         ("kubernetes:rbac.authorization.k8s.io/",),
         _sandbox_rights,
+    ),
+    Guardrail(
+        "no-cluster-administrators",
+        "pods",
+        "whoever administers the cluster is every pod in it, with the AWS roles that those hold",
+        "name the verbs, resources and names that are needed",
+        ("kubernetes:rbac.authorization.k8s.io/",),
+        _administrators,
     ),
 )
