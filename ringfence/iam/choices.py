@@ -33,6 +33,7 @@ MAX_ASSIGNMENTS = 4_096
 # A variable that more stretches or tests than this tell apart is not decided.
 _MAX_TESTS = 48
 FRESH = "fresh"
+_PARTITIONS = ("aws-cn", "aws-us-gov", "aws")
 # What takes one character, or no colon.
 _COUNTING = (ANY, PART_ANY, PART)
 # The dimension that is not a condition key.
@@ -93,7 +94,7 @@ class Choices:
     def __iter__(self) -> Iterator[Assignment]:
         """Every combination. Raises Undecided after MAX_ASSIGNMENTS of them, when there are more."""
         choices = [self._values(key) for key in self.keys]
-        for count, values in enumerate(itertools.product(*choices)):
+        for count, values in enumerate(_nearest_first(choices)):
             if count == MAX_ASSIGNMENTS:
                 raise Undecided(
                     f"none of the first {MAX_ASSIGNMENTS:,} values of policy variables decides it, and there are more"
@@ -262,9 +263,28 @@ class Choices:
                 found.update(dict.fromkeys(self._composed(use.pattern)))
         if any(use.wanted and use.pattern[:1] in self._symbols[key] for use in self._uses.get(_RESOURCE, ())):
             found.update(dict.fromkeys(shape.replace(FRESH, self._fresh[key]) for shape in self._shapes))
+        if any(
+            use.wanted and use.pattern.split(":")[1:2] == [symbol]
+            for symbol in self._symbols[key]
+            for use in self._uses.get(_RESOURCE, ())
+        ):
+            found.update(dict.fromkeys(_PARTITIONS))
         found[None] = None
         # The less special a value, the likelier that the answer is one that the catalogue lists.
-        return sorted(found, key=lambda value: (value is None, not value, value is not None and FRESH not in value))
+        own = self._fresh[key]
+
+        def special(value: str | None) -> tuple[bool, ...]:
+            text = value or ""
+            return (
+                value is None,
+                value != own,
+                not text.startswith("arn:"),
+                own not in text,
+                not text,
+                FRESH not in text,
+            )
+
+        return sorted(found, key=special)
 
     def _cells(self, tests: frozenset[Test], domain: Domain) -> tuple[str, ...]:
         try:
@@ -311,6 +331,23 @@ class Choices:
         text = patterns.substitute(pattern, dict(values)) or ""
         text = text.replace(STAR, FRESH)
         return [text] if values and _plain(text) else []
+
+
+def _nearest_first(choices: Sequence[Sequence[str | None]]) -> Iterator[tuple[str | None, ...]]:
+    """Every combination, those that differ from the first values in fewer places first."""
+    first = [values[0] for values in choices]
+    yield tuple(first)
+    for rank in range(1, max(map(len, choices), default=1)):
+        for place, values in enumerate(choices):
+            if rank < len(values):
+                yield (*first[:place], values[rank], *first[place + 1 :])
+    for count in range(2, len(choices) + 1):
+        for places in itertools.combinations(range(len(choices)), count):
+            for values in itertools.product(*(choices[place][1:] for place in places)):
+                made = list(first)
+                for place, value in zip(places, values, strict=True):
+                    made[place] = value
+                yield tuple(made)
 
 
 def _simple(tests: Iterable[Test]) -> bool:
