@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ringfence.iam import variables
+from ringfence.iam import patterns, variables
 from ringfence.iam.automaton import find
 from ringfence.iam.budget import Budget, Exhausted, Undecided
 from ringfence.iam.catalogue import Catalogue, catalogue
@@ -256,13 +256,16 @@ class Comparison:
         if not any(variables.symbols_of(part) for part in view.parts()):
             yield from self._ask(view, fixed, principal, actions, name)
             return
+        used = {patterns.variable_of(symbol)[0] for part in view.parts() for symbol in variables.symbols_of(part)}
         given = view.bind(fixed)
         if given is None:
             return
         for main in variables.cases(given.main):
-            narrowed = View(main, given.layers, given.opposing, given.resourceless).without_opposed(self.budget)
-            if narrowed is not None and self._find_any(narrowed.for_any_values(), fixed) is not None:
-                yield from self._with_values(narrowed, fixed, principal, scopes, actions, name)
+            for pins in variables.pinned(main, used - fixed.keys()):
+                bound = View(main, given.layers, given.opposing, given.resourceless).bind(pins)
+                narrowed = bound and bound.without_opposed(self.budget)
+                if narrowed and self._find_any(narrowed.for_any_values(), fixed | pins) is not None:
+                    yield from self._with_values(narrowed, fixed | pins, principal, scopes, actions, name)
 
     def _with_values(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from ringfence.iam import patterns
@@ -18,6 +18,8 @@ Assignment = dict[str, str | None]
 _PATTERNED = ("StringLike", "StringFolded", "ArnLike")
 # Into how many cases the lists of a part's conditions are split at most.
 _MAX_CASES = 256
+# So many values that a condition names for a variable are tried one by one.
+_MAX_PINS = 8
 
 
 def symbols_of(part: Part) -> set[str]:
@@ -69,6 +71,25 @@ def cases(part: Part) -> Iterator[Part]:
         return
     for chosen in itertools.product(*lists):
         yield replace(part, conditions=frozenset(chosen))
+
+
+def pinned(part: Part, keys: Collection[str]) -> Iterator[Assignment]:
+    """The values that the part's conditions leave to those of the variables `keys` of which they name all: every
+    combination; one empty assignment when they name none."""
+    choices: dict[str, list[str | None]] = {}
+    for item in part.conditions:
+        if item.key not in keys or item.quantifier or item.negated or item.if_exists:
+            continue
+        if item.operator == "Null" and item.values == {"true"}:
+            choices[item.key] = [None]
+        elif (
+            item.operator == "StringLike"
+            and all(map(patterns.is_literal, item.values))
+            and len(item.values) <= _MAX_PINS
+        ):
+            choices.setdefault(item.key, sorted(item.values))
+    for values in itertools.product(*choices.values()):
+        yield dict(zip(choices, values, strict=True))
 
 
 def without_opposed(part: Part, opposing: Sequence[Part], budget: Budget) -> Part | None:
