@@ -35,7 +35,7 @@ from ringfence.runner.executor import Executor, Report
 from ringfence.runner.journal import SqliteJournal
 from ringfence.runner.owners import ProcessOwners
 from ringfence.runner.pool import WarmPool
-from ringfence.runner.ports import Collaborators, Journal, Owners
+from ringfence.runner.ports import Access, Collaborators, Journal, Owners
 from ringfence.runner.reaper import Reaped, reap
 from ringfence.runner.request import RunnerLimits
 from ringfence.runner.rounds import Round, going
@@ -63,8 +63,9 @@ class Plan:
     folder and processes of this machine, for a control side that is alone; secrets: further exact values that no record
     may hold; mirror: gets each audit record too; script: steps of the scripted model; host, port: where the gateway
     listens, port 0 for a free one; warm: sandboxes kept waiting; egress: runs the tools' way out, where the environment
-    has none of its own; events: what credentials are used for, None when nobody can tell; late: how late that comes;
-    reap_seconds, watch_seconds: from one pass to the next.
+    has none of its own; directory: groups of a user who comes without any, for callers whose word on users is taken;
+    events: what credentials are used for, None when nobody can tell; late: how late that comes; reap_seconds,
+    watch_seconds: from one pass to the next.
     """
 
     names: Names
@@ -83,6 +84,7 @@ class Plan:
     warm: int = 0
     max_concurrent: int = 100
     egress: RunEgress | None = None
+    directory: Callable[[str], Iterable[str]] | None = None
     events: Events | None = None
     late: timedelta = LATE
     reap_seconds: float = REAP_SECONDS
@@ -158,10 +160,16 @@ def _traced(plan: Plan, tracing: Tracing) -> Iterator[_Base]:
         gateway.stop()
 
 
+def _access(plan: Plan) -> Access:
+    if (known := plan.directory) is None:
+        return functools.partial(decide, plan.catalog)
+    return lambda user, groups, tools: decide(plan.catalog, user, groups or known(user), tools)
+
+
 def _parts(plan: Plan, base: _Base, gateway: Address) -> Collaborators:
     return Collaborators(
         names=plan.names,
-        access=functools.partial(decide, plan.catalog),
+        access=_access(plan),
         gateway=base.gateway,
         broker=base.broker,
         executor=plan.make_executor(gateway),
@@ -191,7 +199,8 @@ async def control_side(plan: Plan, report: Report) -> AsyncIterator[ControlSide]
             parts = _parts(plan, base, address)
             await _clean(parts, report)
             pool = WarmPool(parts, plan.warm) if plan.warm else None
-            runner = SecureAgentRunner(parts, RunnerLimits(max_concurrent=plan.max_concurrent), pool)
+            model = SCRIPTED if plan.script else ""
+            runner = SecureAgentRunner(parts, RunnerLimits(max_concurrent=plan.max_concurrent, model=model), pool)
             try:
                 async with going(_rounds(plan, base, runner, report), base.trail, report):
                     yield ControlSide(
@@ -205,7 +214,7 @@ async def control_side(plan: Plan, report: Report) -> AsyncIterator[ControlSide]
                         trail=base.trail,
                         refusals=base.refusals,
                         redactor=base.redactor,
-                        default_model=SCRIPTED if plan.script else "",
+                        default_model=model,
                         secrets=lambda: runner.secrets().union(base.secrets()),
                     )
             finally:

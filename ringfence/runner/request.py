@@ -24,10 +24,12 @@ _PLAIN = ("source", "model", "conversation")
 
 @dataclass(frozen=True, slots=True)
 class RunnerLimits:
-    """max_concurrent: invocations at once; max_waiting: those that wait for a place before more are refused."""
+    """max_concurrent: invocations at once; max_waiting: those that wait for a place before more are refused; model: of tasks
+    that name none."""
 
     max_concurrent: int = 100
     max_waiting: int = 1000
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ def task_request(
         for key in sorted(set(options) - _OPTIONS)
     ]
     given = {key: value for key, value in options.items() if key in _OPTIONS}
+    given["model"] = given.get("model") or limits.model
     problems += _text_problems("user_id", user) + _prompt_problems(prompt) + _tool_problems(tools, given)
     for key in _PLAIN:
         problems += _text_problems(key, given.get(key, ""), empty=True)

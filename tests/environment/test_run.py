@@ -9,6 +9,9 @@ import sys
 
 import pytest
 
+from ringfence.errors import RingfenceError
+from ringfence.invocation import Status
+from ringfence.runner.here import secure_agent_runner
 from tests.environment.conftest import PROJECT, Standing
 
 pytestmark = [pytest.mark.engine, pytest.mark.sandbox]
@@ -45,3 +48,21 @@ def test_a_scope_of_the_command_line_narrows_the_same_task(standing: Standing):
     assert "1250" not in narrow.stdout, narrow.stdout + narrow.stderr
     beyond = run(standing, *options, "--scope", "s3-report-reader=s3:PutObject", "Summarise it.")
     assert beyond.returncode == 2 and "is not granted to the tool" in beyond.stderr
+
+
+def test_a_program_runs_the_same_task_with_three_arguments(standing: Standing, monkeypatch):
+    monkeypatch.setenv("RINGFENCE_HOME", str(standing.home.root))
+    script = PROJECT / "examples" / "tasks" / "monthly-report.script.yaml"
+    said: list[str] = []
+    with secure_agent_runner(PROJECT, script=script, echo=said.append) as runner:
+        result = runner.execute_agent_task("ana@example.com", "Summarise the report.", ["s3-report-reader"])
+        refused = runner.execute_agent_task("nobody@example.com", "Summarise the report.", ["s3-report-reader"])
+    assert (result.status, "1250" in result.output) == (Status.SUCCEEDED, True)
+    assert refused.status is Status.REFUSED and refused.audit_id
+    with pytest.raises(RingfenceError, match="closing"):
+        runner.execute_agent_task("ana@example.com", "Once more.", ["s3-report-reader"])
+
+
+def test_a_program_is_told_what_is_missing(monkeypatch, tmp_path):
+    with pytest.raises(RingfenceError), secure_agent_runner(tmp_path):
+        pass
