@@ -14,7 +14,7 @@ from typing import Any
 import pulumi_aws
 import pytest
 
-from ringfence.review import extract_access
+from ringfence.review import extract_access, live
 from ringfence.review.conflicts import resolved
 from ringfence.review.extract import EXTRACTORS, facts_of, may_grant
 from ringfence.review.facts import AT_PREVIEW, CONTRADICTED, Fact, Slot, Surface, Unknown
@@ -170,6 +170,16 @@ def test_an_unknown_value_beside_a_known_origin_can_not_be_reviewed(told: Callab
     two = linked(resource(type_, roleArns=[AT_PREVIEW, AT_PREVIEW]), roleArns=role)
     assert told([one], [one]) == []
     assert "not reviewable" in "".join(told([two], [one]))
+    # One value from two roles may be either's.
+    either = resource(type_, roleArns=[AT_PREVIEW])
+    either.links["roleArns"] = (role, resource("aws:iam/role:Role", "b", name="b"))
+    assert "not reviewable" in "".join(told([either], [one]))
+
+
+def test_a_live_account_is_not_held_to_access_that_it_is_not_asked_for(lock: Callable[..., Lockfile]) -> None:
+    held = lock(*facts_of(resource("aws:s3/bucket:Bucket", bucket="data", acl="public-read", policy=OPEN)))
+    assert {fact.slot for fact in held.surface.facts.values()} == {Slot.ACCESS, Slot.RESOURCE_POLICY}
+    assert {fact.slot for fact in live.comparable(held).facts.values()} == {Slot.RESOURCE_POLICY}
 
 
 @pytest.mark.parametrize(
@@ -303,14 +313,21 @@ def test_a_preview_s_inputs_contradict_across_types_a_state_s_outputs_only_withi
         assert Surface.of("state", resolved(order, declared=False)).facts[place].value == policy.props["policy"]
 
 
-def test_one_role_with_two_policies_of_one_name_can_not_be_reviewed(told: Callable[..., list[str]]) -> None:
+def test_one_role_with_two_policies_of_one_name_can_not_be_reviewed(
+    told: Callable[..., list[str]], tmp_path: Path
+) -> None:
     def role(*documents: str) -> Resource:
         inline = [{"name": "main", "policy": item.replace(', "Principal": "*"', "")} for item in documents]
         trust = OPEN.replace(', "Resource": "*"', "")
         return resource("aws:iam/role:Role", name="app", assumeRolePolicy=trust, inlinePolicies=inline)
 
     narrow = OPEN.replace('"Action": "*"', '"Action": "s3:GetObject"')
-    assert "declared more than once" in "".join(told([role(OPEN, narrow)], [role(narrow)]))
+    (alone, *_) = told([role(OPEN, narrow)], [role(narrow)])
+    # Before the role is made, not only when the whole stack is looked at.
+    assert alone.startswith("role/app inline policy main is not reviewable: declared more than once")
+    rules, held = CreepRules(tmp_path, "test"), {"lockfile": str(tmp_path / "grants.lock.json")}
+    assert rules.check_resource(role(narrow), held) == []
+    assert len(rules.check_resource(role(OPEN, narrow), held)) == 1
 
 
 @pytest.mark.parametrize(
