@@ -10,7 +10,8 @@ pytestmark = pytest.mark.engine
 
 
 def test_a_stack_whose_state_belongs_to_another_account_is_refused(standing: Standing):
-    foreign = standing.engine(accountId="999999999999").preview()
+    # The images of the local stack are in its own account and region, which the settings would refuse first.
+    foreign = standing.engine(accountId="999999999999", sandboxImage="", serviceImage="").preview()
     assert foreign.exit_code != 0
     assert "the state belongs to '123456789012'" in foreign.stdout + foreign.stderr
     assert foreign.changed_steps == ()
@@ -19,7 +20,7 @@ def test_a_stack_whose_state_belongs_to_another_account_is_refused(standing: Sta
 
 def test_a_stack_whose_state_belongs_to_another_region_is_refused(standing: Standing):
     zones = ["eu-west-1a", "eu-west-1b"]
-    moved = standing.engine(region="eu-west-1", availabilityZones=zones).preview()
+    moved = standing.engine(region="eu-west-1", availabilityZones=zones, sandboxImage="", serviceImage="").preview()
     assert moved.exit_code != 0
     assert "the state belongs to 'us-east-1'" in moved.stdout + moved.stderr
 

@@ -202,10 +202,10 @@ def test_credentials_of_no_invocation_are_revoked(successor, cloud):
     now = datetime.now(UTC)
     invocation = Invocation(new_id(), "ann", "hello", ("s3-report-reader",), now, now + timedelta(seconds=300))
     credential = side.broker.issue(invocation, "s3-report-reader")
-    files = {"s3-report-reader.json": credential.credential_process()}
-    assert alive(cloud, files)
+    given = json.loads(credential.credential_process())
+    assert alive(cloud, given)
     asyncio.run(reap(side.parts))
-    assert not alive(cloud, files)
+    assert not alive(cloud, given)
 
 
 def test_what_can_not_be_taken_away_stays_for_the_next_pass(
