@@ -165,13 +165,19 @@ def test_binding_refuses_a_sandbox_that_has_ended(side: Control, cluster, sandbo
         asyncio.run(main(kubelet))
 
 
-def test_a_sandbox_taken_for_a_task_that_is_refused_or_cancelled_is_never_given_back(side: Control, cluster, sandboxes):
+def test_a_sandbox_taken_for_a_task_that_fails_before_it_begins_is_never_given_back(
+    side: Control, cluster, sandboxes, monkeypatch
+):
+    def refuse(*_: object, **__: object) -> None:
+        raise RingfenceError("STS is out of reach")
+
+    monkeypatch.setattr(side.parts.broker, "issue", refuse)
     with Kubelet(cluster.configuration, wait_and_do) as kubelet, filled(side, kubelet, 1) as (runner, pool):
         (taken,) = sandboxes()
-        result = runner.execute_agent_task("ann", "hello", [], groups=GROUPS, model="free-lunch")
-        assert result.status is Status.REFUSED
+        result = runner.execute_agent_task("ann", "hello", ["s3-report-reader"], **TASK)
+        assert result.status is Status.FAILED
         assert result.invocation_id == taken.removeprefix("sandbox-")
-        until(lambda: taken not in sandboxes(), "the refused one is removed")
+        until(lambda: taken not in sandboxes(), "the one that was taken is removed")
         until(lambda: pool.waiting == 1, "another one waits")
         assert [entry.warm for entry in side.parts.journal.entries()] == [True]
 
