@@ -13,7 +13,6 @@ import httpx
 import pytest
 
 from ringfence.service.limits import MAX_CALLERS, Rate
-from ringfence.service.protocol import DeadlineProtocol
 from ringfence.service.store import Store
 
 CROWD = 1000
@@ -41,10 +40,9 @@ def until(condition, seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-def test_a_thousand_requests_at_once_are_all_accepted_and_all_run_once(start_service, monkeypatch):
+def test_a_thousand_requests_at_once_are_all_accepted_and_all_run_once(start_service):
     # The crowd's one process connects a thousand times before it sends the first head, and needs the processor for that.
-    monkeypatch.setattr(DeadlineProtocol, "head_s", 120.0)
-    with start_service(max_running=50, max_open=CROWD) as service:
+    with start_service(max_running=50, max_open=CROWD, head_s=120.0) as service:
         headers = service.headers()
         answers = crowd(service, lambda index: headers)
         assert Counter(answer.status_code for answer in answers) == {202: CROWD}
