@@ -16,7 +16,7 @@ from ringfence.local.results import Result
 from ringfence.local.stack import Engine
 from tests.environment.conftest import PROJECT
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.e2e]
 
 EXAMPLES = sorted(path.parent.name for path in (PROJECT / "examples").glob("*/Pulumi.yaml"))
 

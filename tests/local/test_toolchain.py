@@ -150,6 +150,7 @@ def wait_for_compiler(process: subprocess.Popen[str], cache: Path) -> list[psuti
     raise AssertionError("the build did not begin")
 
 
+@pytest.mark.e2e
 def test_a_build_by_real_go_that_was_killed_leaves_no_tool_and_the_next_run_finishes_it(tmp_path, cache, monkeypatch):
     part = part_of(tmp_path / "module", SLOW)
     monkeypatch.setattr(resolution, "PARTS", (part,))

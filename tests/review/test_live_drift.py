@@ -24,6 +24,8 @@ from ringfence.review import live, lockfile, updating
 from ringfence.review.commands import drift
 from ringfence.review.lockfile import Lockfile
 
+pytestmark = pytest.mark.e2e
+
 ACCOUNT, REGION = "123456789012", "us-east-1"
 NAMES = Names("shop", "test", ACCOUNT, REGION)
 ROLE, CLUSTER, BUCKET = NAMES.name("app"), NAMES.name("cluster"), NAMES.bucket("data")

@@ -15,6 +15,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+pytestmark = pytest.mark.e2e
+
 # Bounded: enough to cover each parameter's edges, few enough for every run of the suite.
 EXAMPLES = int(os.environ.get("RINGFENCE_FUZZ_EXAMPLES", "25"))
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.local.aws_provider.conftest import KEY
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.e2e]
 
 PROGRAM = """
     import json
