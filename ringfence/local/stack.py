@@ -27,9 +27,11 @@ from ringfence.local.results import Result
 from ringfence.local.state import Home, read_json, write_atomic
 from ringfence.local.supervise import MARK, Child
 from ringfence.local.toolchain.model import Tools
+from ringfence.review.resource import SECRET_PLACEHOLDER, holds_secret
 
 # Name under which a running engine is found again when its command was killed.
 ENGINE_CHILD = "engine"
+ROOT_TYPE = "pulumi:pulumi:Stack"
 OnEvent = Callable[[dict[str, Any]], None]
 # How often the event log is looked at while the engine runs, in seconds.
 EVENT_POLL_S = 0.1
@@ -240,9 +242,13 @@ class Engine:
             self._run(["stack", "import", "--stack", self.stack, "--file", file.name]).check()
 
     def outputs(self) -> dict[str, Any]:
-        """The stack's outputs; a secret one shows as ``[secret]``."""
-        self.init()
-        return self._run(["stack", "output", "--stack", self.stack, "--json"]).check().json
+        """The stack's outputs, read without starting the engine, which another command may need; a secret one shows as
+        ``[secret]``."""
+        root = next((entry for entry in self.resources() if entry["type"] == ROOT_TYPE), {})
+        return {
+            name: SECRET_PLACEHOLDER if holds_secret(value) else value
+            for name, value in (root.get("outputs") or {}).items()
+        }
 
     def resources(self) -> list[dict[str, Any]]:
         """The resources in the stack's state, read without starting the engine; empty when there is no stack."""
