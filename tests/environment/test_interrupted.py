@@ -53,7 +53,7 @@ def _refuses_another_account(embedded: Embedded) -> bool:
     return preview.exit_code != 0 and "the state belongs to '123456789012'" in preview.stdout + preview.stderr
 
 
-@pytest.mark.parametrize("made", [5, 60, 150])
+@pytest.mark.parametrize("made", [5, 60, 110])
 def test_an_engine_killed_in_the_middle_of_up_leaves_no_duplicate_after_the_next(
     start: Start, standing: Standing, made: int
 ):
@@ -63,7 +63,10 @@ def test_an_engine_killed_in_the_middle_of_up_leaves_no_duplicate_after_the_next
         embedded.up()
     watcher.join(timeout=5)
     assert sum(_inventory(embedded).values()) >= made, "the engine ended before it could be killed"
-    assert _refuses_another_account(embedded)
+    # So early, the state may not have been written yet, and says nothing of an account.
+    stated = any(entry["type"] == "pulumi:providers:aws" for entry in embedded.engine().resources())
+    assert stated or made == 5
+    assert _refuses_another_account(embedded) or not stated
     embedded.up()
     assert _inventory(embedded) == _inventory(standing.embedded)
     assert set(embedded.up().changes) == {"same"}
