@@ -8,6 +8,7 @@ With other sizes than these, the section is only printed.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import tempfile
 import time
@@ -18,8 +19,7 @@ import yaml
 from bench.report import machine, write_section
 from ringfence.local import services
 from ringfence.local.console import Clock
-from ringfence.local.lifecycle import Embedded
-from ringfence.local.stack import Engine
+from ringfence.local.lifecycle import ACCOUNT, Embedded
 
 PROJECT = Path(__file__).parents[1]
 SIZES = (5, 50, 200)
@@ -68,17 +68,16 @@ def measure(tools: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         config = {"ringfence:catalogPath": str(catalog(folder / "catalog", tools))}
-        embedded = Embedded(PROJECT, home=folder / "home", clock=Clock())
-        resolved = embedded.engine().tools
-        services.start(embedded.home, resolved, "123456789012", lambda line: None)
+        embedded = Embedded(PROJECT, home=folder / "home", config=config, clock=Clock())
+        services.start(embedded.home, embedded.engine().tools, ACCOUNT, lambda line: None)
+        preview = functools.partial(embedded.preview, [], packs=[], refresh=False, as_json=False)
         try:
-            engine = Engine(PROJECT, embedded.home, resolved, stack="local", config=config)
             times: dict[str, float] = {}
-            for what, run in (("preview", engine.preview), ("up", engine.up), ("again", engine.up)):
+            for what, run in (("preview", preview), ("up", embedded.up), ("again", embedded.up)):
                 began = time.monotonic()
                 run().check()
                 times[what] = time.monotonic() - began
-            times["resources"] = len(engine.resources())
+            times["resources"] = len(embedded.engine().resources())
             return times
         finally:
             services.stop(embedded.home, lambda line: None)

@@ -147,6 +147,8 @@ def status(project: Path, stack: str, as_json: bool) -> None:
     for name, state in found["stacks"].items():
         pending = f", {state['pending']} unfinished operations" if state["pending"] else ""
         click.echo(f"stack       {name}: {state['resources']} resources{pending}")
+    if found["unrecorded"]:
+        click.echo("unrecorded  an `up` is at work, or was killed before its state was written: then the next one starts over")
     click.echo(f"last up     {found['last_up'].get('at', 'never, or down since')}")
     for row in found["conversations"]:
         held = f" + {row['reserved_usd']} held" if row["active"] else ""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -119,6 +120,11 @@ def stop(home: Home) -> None:
     """Stop what runs, the controllers first, etcd last. The data stay. A cluster that was only used is left alone."""
     for name in ("kube-controller-manager", "kube-apiserver", "etcd"):
         Child(home, name, []).stop()
+
+
+def forget(home: Home) -> None:
+    """Remove the embedded cluster's objects; call it when nothing runs. Keys and certificates stay."""
+    shutil.rmtree(_Files(home.kubernetes).data, ignore_errors=True)
 
 
 def status(home: Home) -> dict[str, Any]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import filelock
 
 from ringfence.errors import RingfenceError
-from ringfence.local import examples, services, toolchain
+from ringfence.local import examples, records, services, toolchain
 from ringfence.local.console import Clock, Watch, summary
 from ringfence.local.results import Result
 from ringfence.local.stack import ENGINE_CHILD, Engine
-from ringfence.local.state import Home, read_json, write_atomic
+from ringfence.local.state import Home, read_json
 from ringfence.local.supervise import Child
 
 # The account of the embedded AWS server when the stack's settings name none: the one that moto uses.
@@ -54,7 +53,8 @@ def exclusive(home: Home, clock: Clock) -> Iterator[None]:
 class Embedded:
     """One stack on the embedded target of one project folder.
 
-    home: default `<project_dir>/.ringfence`; clock: where progress goes; verbose: one line per resource.
+    home: default `<project_dir>/.ringfence`; config: as for Engine; clock: where progress goes; verbose: one line per
+    resource.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Embedded:
         *,
         stack: str = "local",
         home: Path | None = None,
+        config: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
         verbose: bool = False,
     ):
@@ -70,20 +71,17 @@ class Embedded:
         self.home = Home.of(home or self.project_dir / ".ringfence")
         self.clock = clock or Clock()
         self._stack = stack
+        self._config = config
         self._verbose = verbose
 
     def engine(self) -> Engine:
         """The engine on this stack; the toolchain is set up when it is missing."""
         tools = toolchain.resolve(report=self.clock.say)
-        return Engine(self.project_dir, self.home, tools, stack=self._stack)
+        return Engine(self.project_dir, self.home, tools, stack=self._stack, config=self._config)
 
     def _start(self, engine: Engine) -> None:
         account = str(engine.settings().get("accountId") or ACCOUNT)
         services.start(self.home, engine.tools, account, self.clock.say)
-
-    def _memory_lost(self, engine: Engine, now: dict[str, str]) -> bool:
-        """Whether the state speaks of resources that a service has forgotten: it is not the process it was."""
-        return bool(engine.resources()) and read_json(self.home.last_up).get("incarnation") != now
 
     def up(self, args: Sequence[str] = ()) -> Result:
         """Starts the services and makes the environment what the program says.
@@ -92,30 +90,42 @@ class Embedded:
         """
         with exclusive(self.home, self.clock):
             engine = self.engine()
+            self._forget_unrecorded()
             self._start(engine)
             now = services.incarnation(self.home)
-            refresh = self._memory_lost(engine, now)
+            refresh = records.memory_lost(engine, now)
             if refresh:
-                self.clock.say("the services have lost what they held since the last `up`: reading everything first")
+                lost = "the services have lost what they held since the last `up`"
+                why = lost if self.home.last_up.exists() else "no `up` has come to its end yet"
+                self.clock.say(f"{why}: reading everything first")
             engine.init()
             if count := engine.clear_pending():
                 self.clock.say(
                     f"an interrupted run left {count} operation{'s' if count > 1 else ''} unfinished: redoing them"
                 )
             self.clock.say(f"stack {engine.stack}: working out and making changes")
-            with Watch(self.clock, self._verbose) as watch:
-                result = engine.up(refresh=refresh, args=args, on_event=watch.on_event)
+            result = self._run_up(engine, args, refresh=refresh, now=now)
             result.check()
             # Pulumi's own entries, the stack and the providers, are no part of the environment.
             resources = [entry for entry in engine.resources() if not entry["type"].startswith("pulumi:")]
-            record = {
-                "incarnation": now,
-                "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "count": len(resources),
-            }
-            write_atomic(self.home.last_up, json.dumps(record, indent=2) + "\n")
+            records.note_up(engine, now, len(resources))
             self.clock.say(f"{len(resources)} resources stand: {summary(result.changes) or 'no changes'}")
         return result
+
+    def _run_up(self, engine: Engine, args: Sequence[str], *, refresh: bool, now: Mapping[str, str]) -> Result:
+        with contextlib.ExitStack() as stack:
+            watch = stack.enter_context(Watch(self.clock, self._verbose))
+            at_end = records.nothing_stands(self.home, now)
+            if at_end:
+                stack.enter_context(records.unrecorded(engine))
+            return engine.up(refresh=refresh, args=args, write_at_end=at_end, on_event=watch.on_event)
+
+    def _forget_unrecorded(self) -> None:
+        """Forgets what a killed run made before its state was written: nobody could ever change or delete it."""
+        if records.left_unrecorded(self.home):
+            self.clock.say("an `up` was killed before its state was written: starting over")
+            services.forget(self.home, self.clock.say)
+        self.home.unrecorded.unlink(missing_ok=True)
 
     def preview(self, args: Sequence[str], *, packs: Sequence[Path], refresh: bool, as_json: bool) -> Result:
         """Shows what `up` would do. The services run, since the API server has its say in a preview."""
@@ -140,6 +150,7 @@ class Embedded:
                 engine = self._known_engine()
                 if engine and engine.resources():
                     left = self._destroy(engine)
+                self._forget_unrecorded()
                 stopped = True
             finally:
                 if stopped:
@@ -153,14 +164,12 @@ class Embedded:
 
     def _known_engine(self) -> Engine | None:
         """The engine, unless nothing was ever made here: then no toolchain is needed to stop."""
-        if not any((self.home.backend / ".pulumi" / "stacks").rglob("*.json")):
-            return None
-        return self.engine()
+        return self.engine() if any(records.states(self.home)) else None
 
     def _destroy(self, engine: Engine) -> list[str]:
         """Destroys the stack. Returns what is left in the APIs."""
         self._start(engine)
-        refresh = self._memory_lost(engine, services.incarnation(self.home))
+        refresh = records.memory_lost(engine, services.incarnation(self.home))
         interrupted = engine.clear_pending() > 0
         self.clock.say(f"stack {engine.stack}: destroying {len(engine.resources())} resources")
         with Watch(self.clock, self._verbose) as watch:
@@ -193,13 +202,13 @@ class Embedded:
         """What runs and what stands; starts nothing."""
         health = services.aws_health(self.home)
         kubernetes = services.control_plane.status(self.home)
-        stacks = {}
-        for path in sorted((self.home.backend / ".pulumi" / "stacks").rglob("*.json")):
-            latest = read_json(path).get("checkpoint", {}).get("latest") or {}
-            stacks[f"{path.parent.name}/{path.stem}"] = {
-                "resources": len(latest.get("resources") or []),
-                "pending": len(latest.get("pending_operations") or []),
+        stacks = {
+            name: {
+                "resources": len(state.get("resources") or []),
+                "pending": len(state.get("pending_operations") or []),
             }
+            for name, state in records.states(self.home)
+        }
         return {
             "home": str(self.home.root),
             "ports": self.home.kept_ports() if (self.home.root / "ports.json").exists() else {},
@@ -210,6 +219,7 @@ class Embedded:
             },
             "kubernetes": kubernetes,
             "stacks": stacks,
+            "unrecorded": records.left_unrecorded(self.home),
             "last_up": read_json(self.home.last_up),
         }
 

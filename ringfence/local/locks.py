@@ -1,4 +1,4 @@
-"""Locks that a killed engine left in the file backend."""
+"""What a killed engine leaves in the file backend: its locks, and the note beside a file, cut short."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import socket
 from pathlib import Path
 
 import psutil
+
+from ringfence.local.state import read_json
 
 # The engine writes its lock after it has started; clocks of the two records may differ by rounding.
 CLOCK_SLACK_S = 2.0
@@ -47,3 +49,15 @@ def remove_stale(backend: Path) -> list[Path]:
             path.with_name(path.name + ".attrs").unlink(missing_ok=True)
             removed.append(path)
     return removed
+
+
+def remove_cut_notes(backend: Path) -> list[Path]:
+    """Removes the `.attrs` files (type and checksum of the file beside) that aren't whole. Returns them.
+
+    The engine empties such a file before it writes it anew, with every save of the state. Killed in between, it
+    leaves one that makes the state unreadable to it ("failed to load checkpoint: EOF"); without one it is readable.
+    """
+    cut = [path for path in sorted((backend / ".pulumi").rglob("*.attrs")) if not read_json(path)]
+    for path in cut:
+        path.unlink(missing_ok=True)
+    return cut

@@ -93,6 +93,12 @@ def stop(home: Home, report: Report) -> None:
     report("services stopped")
 
 
+def forget(home: Home, report: Report) -> None:
+    """Stops everything, and forgets what it held: the account's resources and the cluster's objects."""
+    stop(home, report)
+    control_plane.forget(home)
+
+
 def _kubernetes(home: Home) -> Client:
     return Client(Access.load(home.kubeconfig))
 

@@ -142,8 +142,13 @@ class Home:
 
     @property
     def last_up(self) -> Path:
-        """What the last successful `up` saw: AWS server boot id, time, resource count."""
+        """What the last successful `up` saw, and that of each stack: incarnation of the services, time, resource count."""
         return self.root / "last-up.json"
+
+    @property
+    def unrecorded(self) -> Path:
+        """There while an `up` makes things that no state knows yet, and after one that was killed."""
+        return self.root / "unrecorded.json"
 
     @property
     def passphrase_file(self) -> Path:

@@ -97,6 +97,15 @@ def test_operations_left_pending_by_a_killed_engine_are_cleared_before_up(engine
     assert len(engine.resources()) == 2
 
 
+def test_a_state_whose_note_a_killed_engine_cut_short_is_read_all_the_same(engine_factory):
+    engine = engine_factory(PROGRAM, config={"names": "one"})
+    engine.up().check()
+    note = engine.state_file.with_name(engine.state_file.name + ".attrs")
+    assert note.stat().st_size
+    note.write_text("")
+    assert engine.preview().check().changes == {"same": 2}
+
+
 def test_a_failing_program_is_reported_with_its_own_words(engine_factory):
     engine = engine_factory("raise RuntimeError('the kettle is dry')")
     result = engine.preview()

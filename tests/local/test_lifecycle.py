@@ -18,6 +18,7 @@ import boto3
 import psutil
 import pytest
 import yaml
+from botocore.exceptions import BotoCoreError, ClientError
 
 from ringfence.local import services
 from ringfence.local.operator_key import operator_key
@@ -88,8 +89,8 @@ class Trial:
         return boto3.client(service, endpoint_url=endpoint, region_name="us-east-1", **keys)
 
     def roles(self) -> list[str]:
-        listed = self.client("iam").list_roles()["Roles"]
-        return sorted(role["RoleName"] for role in listed if role["RoleName"].startswith("trial-"))
+        pages = self.client("iam").get_paginator("list_roles").paginate()
+        return sorted(role["RoleName"] for page in pages for role in page["Roles"] if role["RoleName"].startswith("trial-"))
 
     def state(self) -> dict[str, Any]:
         path = self.home.backend / ".pulumi" / "stacks" / "trial" / "local.json"
@@ -148,7 +149,7 @@ def test_up_makes_everything_and_again_changes_nothing(trial):
             "-o",
             "jsonpath={.data.a}",
         ],
-        env={"KUBECONFIG": str(trial.home.kubeconfig)},
+        env={"KUBECONFIG": str(trial.home.kubeconfig), "HOME": str(trial.folder)},
         capture_output=True,
         text=True,
         check=True,
@@ -218,12 +219,82 @@ def test_an_engine_killed_in_the_middle_of_up_is_made_good_by_the_next_up(trial)
     assert not trial.state().get("pending_operations")
 
 
+def wait_for_roles(trial: Trial, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with contextlib.suppress(KeyError, BotoCoreError, ClientError):
+            if len(trial.roles()) >= count:
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"there never were {count} roles")
+
+
 def wait_for_more(trial: Trial, count: int) -> psutil.Process:
     """The engine, once the account has `count` of the roles."""
-    deadline = time.monotonic() + 120
-    while len(trial.roles()) < count and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_roles(trial, count)
     return trial.engine()
+
+
+def kill_a_first_up(trial: Trial) -> None:
+    """Leaves roles and a namespace that no state knows."""
+    trial.run("down")
+    trial.set(count=150)
+    command = trial.start("up")
+    wait_for_roles(trial, 5)
+    psutil.Process(Child(trial.home, "engine", []).pid()).kill()
+    output, _ = command.communicate(timeout=60)
+    assert "ended by signal 9" in output
+    assert len(trial.roles()) >= 5
+    assert not trial.state().get("resources")
+
+
+def test_a_first_up_that_was_killed_is_started_over_and_what_it_made_is_gone(trial):
+    kill_a_first_up(trial)
+    assert "the next one starts over" in trial.run("status")
+    trial.set(count=2)
+    assert "starting over" in trial.run("up")
+    assert trial.roles() == ["trial-0", "trial-1"]
+    assert "starts over" not in trial.run("status")
+    assert "starting over" not in trial.run("up")
+
+
+def test_down_after_a_killed_first_up_leaves_nothing_and_says_so_without_an_error(trial):
+    kill_a_first_up(trial)
+    trial.run("down")
+    assert trial.processes() == []
+    assert not (trial.home.kubernetes / "etcd").exists()
+    assert "starts over" not in trial.run("status")
+
+
+def test_an_interrupted_first_up_keeps_its_state_and_goes_on_the_next_time(trial):
+    trial.run("down")
+    # So many that the signal is sure to come before the last.
+    trial.set(count=150)
+    command = trial.start("up")
+    wait_for_roles(trial, 5)
+    command.send_signal(signal.SIGINT)
+    output, _ = command.communicate(timeout=120)
+    assert command.returncode == 130, output
+    made = trial.roles()
+    known = {entry["id"] for entry in trial.state()["resources"] if entry["type"] == "aws:iam/role:Role"}
+    assert known == set(made)
+    assert len(made) < 150
+    assert "starting over" not in trial.run("up")
+    assert len(trial.roles()) == 150
+
+
+def test_an_up_after_a_reboot_that_was_killed_too_is_started_over(trial):
+    trial.run("up")
+    os.kill(Child(trial.home, "aws", []).pid(), signal.SIGKILL)
+    trial.set(count=150)
+    command = trial.start("up")
+    wait_for_roles(trial, 5)
+    psutil.Process(Child(trial.home, "engine", []).pid()).kill()
+    command.communicate(timeout=60)
+    trial.set(count=2)
+    assert "starting over" in trial.run("up")
+    assert trial.roles() == ["trial-0", "trial-1"]
+    assert " created" not in trial.run("up")
 
 
 def test_a_killed_command_leaves_an_engine_that_the_next_command_stops_first(trial):
