@@ -79,7 +79,9 @@ async def listening(app: ASGIApp, host: str, port: int = 0) -> AsyncIterator[tup
     """
     _allow_open_files()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, asyncio turns Nagle's algorithm off: an answer's body would else wait up to 40 ms for the
+    # acknowledgement of its head.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

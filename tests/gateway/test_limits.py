@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from typing import Any
 
 import pytest
 
-from ringfence.gateway import Limits
+from ringfence.gateway import Limits, serving
 from ringfence.gateway.limits import Breaker, Rate
 from ringfence.invocation import Status
 from tests.gateway.conftest import chat
@@ -214,6 +215,25 @@ async def test_connections_of_one_address_are_bounded(start: Any, monkeypatch: p
         for _, writer in opened:
             writer.close()
         await asyncio.gather(*ends, return_exceptions=True)
+
+
+async def test_an_answers_body_does_not_wait_for_its_heads_acknowledgement(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    class Watched(serving._Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            seen.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(serving, "_Protocol", Watched)
+    async with start() as lab:
+        _, client = await lab.sandbox()
+        assert (await client.post(PATH, json=chat("hello"))).status_code == 200
+    # The provider's connection and the sandbox's.
+    assert len(seen) >= 2
+    assert all(seen)
 
 
 async def test_a_reader_that_takes_nothing_is_cut_at_the_deadline(start: Any) -> None:
