@@ -40,7 +40,7 @@ class EgressArgs:
     """replicas: one proxy in the zone named first, or one in each. subnet_ids: public subnets by zone. policy: what may be
     reached. addresses: private address of each zone's proxy, inside its subnet; AWS chooses where none is given.
 
-    nat: also forward the system subnets' HTTPS; then system_route_table_ids and system_cidrs, by zone, are needed.
+    nat: also forward the system subnets' HTTPS; then system_cidrs, by zone, are needed.
     ami: an id, or ``resolve:ssm:`` and a public parameter. internet: what public addresses need (`Network.internet`).
     depends_on: artifact bucket and log group.
     """
@@ -54,7 +54,6 @@ class EgressArgs:
     replicas: Literal["single", "per-zone"] = "single"
     addresses: Mapping[str, str] = field(default_factory=dict)
     nat: bool = False
-    system_route_table_ids: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     system_cidrs: Mapping[str, str] = field(default_factory=dict)
     instance_type: str = "t4g.nano"
     architecture: str = "arm64"
@@ -81,8 +80,8 @@ def _check(args: EgressArgs) -> None:
         problems.append(Problem("egress", "subnet_ids", f"no public subnet for {missing}", "give one for each zone"))
     if not _AMI.match(args.ami):
         problems.append(Problem("egress", "ami", f"{args.ami!r} is no image", "ami-… or resolve:ssm:/aws/service/…"))
-    if args.nat and not (args.system_route_table_ids and args.system_cidrs):
-        remedy = "pass system_route_table_ids and system_cidrs, or switch nat off"
+    if args.nat and not args.system_cidrs:
+        remedy = "pass system_cidrs, or switch nat off"
         problems.append(Problem("egress", "nat", "has no system subnets to forward", remedy))
     if problems:
         raise InputError(problems)
@@ -93,8 +92,7 @@ class Egress(pulumi.ComponentResource):
 
     Makes: per proxy a network interface with fixed private address, an Elastic IP on it, an instance and the alarms that
     recover or restart it; one launch template, security group, instance role; the proxy's configuration as objects in the
-    artifact bucket; where the address isn't known beforehand, or there are several, a private name for them; on request
-    the system subnets' default routes.
+    artifact bucket; where the address isn't known beforehand, or there are several, a private name for them.
     Protects against: sandboxes that reach anything but their tools' domains; other ports, addresses instead of names,
     names that lead to private or link-local addresses, a TLS server name other than the one that was asked for, what
     isn't TLS; connections that nobody recorded; a proxy that stands or falls with the cluster.
@@ -105,7 +103,7 @@ class Egress(pulumi.ComponentResource):
     role needs no EC2 permission to attach anything. Host failures are recovered by EC2, hung systems restarted by alarm.
 
     Outputs: endpoint (`Endpoint`); ports (tool → port, known at preview); private_addresses and public_addresses
-    (zone → address); instance_ids (zone → id); security_group_id.
+    (zone → address); instance_ids and nat_interface_ids (zone → id; the latter empty without nat); security_group_id.
     """
 
     def __init__(self, name: str, args: EgressArgs, opts: pulumi.ResourceOptions | None = None):
@@ -128,8 +126,9 @@ class Egress(pulumi.ComponentResource):
         }
         self.instance_ids: dict[str, pulumi.Output[str]] = {zone: item.id for zone, item in instances.items()}
         alarms = {zone: self._alarms(zone, instance) for zone, instance in instances.items()}
-        if args.nat:
-            self._nat_routes(interfaces)
+        self.nat_interface_ids: dict[str, pulumi.Output[str]] = {
+            zone: interface.id for zone, interface in interfaces.items() if args.nat
+        }
         host = self._host(homes, alarms)
         self.endpoint = Endpoint(host, NODE_PORT, (EGRESS_PORT_FIRST, EGRESS_PORT_LAST), self.security_group_id)
         self.register_outputs({})
@@ -340,17 +339,6 @@ class Egress(pulumi.ComponentResource):
             tags=names.tags(f"egress-{zone}-down"),
             opts=self._child,
         )
-
-    def _nat_routes(self, interfaces: Mapping[str, aws.ec2.NetworkInterface]) -> None:
-        home = self._args.zones[0]
-        for zone, table in self._args.system_route_table_ids.items():
-            aws.ec2.Route(
-                f"{self._name}-nat-{zone}",
-                route_table_id=table,
-                destination_cidr_block=_ANYWHERE,
-                network_interface_id=interfaces.get(zone, interfaces[home]).id,
-                opts=self._child,
-            )
 
     def _host(self, homes: tuple[str, ...], alarms: Mapping[str, aws.cloudwatch.MetricAlarm]) -> str:
         """The reserved address of a single proxy, or a private name that answers with every healthy proxy."""

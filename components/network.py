@@ -28,7 +28,7 @@ class NetworkArgs:
     """zones: Availability Zones, letters a to h. dns_allowed_domains: names that resolve besides those of AWS.
 
     flow_log_group_arn, dns_log_group_arn and (by name) firewall_log_group: where flow logs, DNS queries and firewall alerts
-    go. nat: how the system subnets get out; ``instance`` leaves their default route to the egress component.
+    go. nat: how the system subnets get out; with ``instance`` by `Network.leave_by`.
     nat_gateways: one for all (in the zone named first), or one each. interface_endpoints: services such as ``sts``.
     image_buckets: other accounts' buckets that images' layers are read from.
     existing: use this VPC instead of making one; then only the controls are made.
@@ -283,6 +283,14 @@ class Network(pulumi.ComponentResource):
         for zone in zones:
             gateway = gateways.get(zone, gateways[homes[0]])
             self._default_route(f"system-{zone}", self.system_route_table_ids[zone], nat_gateway_id=gateway.id)
+
+    def leave_by(self, interfaces: Mapping[str, pulumi.Input[str]]) -> None:
+        """Sends what the system subnets have for the internet to network interfaces: zone → id, all to the first's where a
+        zone has none."""
+        first = next(iter(interfaces.values()))
+        for zone, table in self.system_route_table_ids.items():
+            # Named like a NAT gateway's route: AWS has one default route in a table, which a switch changes in place.
+            self._default_route(f"system-{zone}", table, network_interface_id=interfaces.get(zone, first))
 
     def _s3_route_tables(self) -> dict[str, pulumi.Input[str]]:
         """Every table, the public ones too: then what the proxies send to S3 falls under the endpoint's policy as well."""

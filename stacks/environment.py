@@ -163,7 +163,6 @@ class Environment:
                 replicas="per-zone" if production else "single",
                 addresses=self.network.proxy_addresses,
                 nat=settings.nat == "instance" and not settings.existing_vpc_id,
-                system_route_table_ids=self.network.system_route_table_ids,
                 system_cidrs=self.network.system_cidrs,
                 instance_type=settings.egress_instance_type,
                 internet=self.network.internet,
@@ -171,6 +170,8 @@ class Environment:
             ),
             self._on_aws,
         )
+        if self.egress.nat_interface_ids:
+            self.network.leave_by(self.egress.nat_interface_ids)
 
     def _resolvable_domains(self) -> tuple[str, ...]:
         """What DNS Firewall lets through: the settings' own, the identity provider, the control side's images, whatever the

@@ -115,6 +115,20 @@ TABLE = [
         replaces=["aws:ec2/instance:Instance egress-us-east-1a"],
     ),
     Change(
+        "a NAT gateway instead of the proxy's forwarding",
+        {"nat": "gateway"},
+        creates=["aws:ec2/natGateway:NatGateway network-nat-us-east-1a", "aws:ec2/eip:Eip network-nat-us-east-1a"],
+        updates=[
+            # In place: AWS has one default route in a table.
+            "aws:ec2/route:Route network-system-us-east-1?-default",
+            "aws:ec2/networkInterface:NetworkInterface egress-us-east-1a",
+            "aws:ec2/launchTemplate:LaunchTemplate egress-template",
+            "aws:cloudwatch/metricAlarm:MetricAlarm egress-us-east-1a-*",
+        ],
+        replaces=["aws:ec2/instance:Instance egress-us-east-1a"],
+        deletes=["aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule egress-nat-us-east-1?"],
+    ),
+    Change(
         "another system node",
         {"systemNodes": 2},
         creates=[f"{GROUP} cluster-system-nodes-us-east-1b"],

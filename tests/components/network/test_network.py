@@ -271,6 +271,30 @@ def test_with_a_nat_instance_the_system_default_route_is_left_to_the_proxy(recor
     assert recording.of_type("aws:ec2/natGateway:NatGateway") == []
 
 
+def test_a_switch_from_nat_instance_to_gateway_changes_the_same_routes_in_place(record):
+    """Another route resource would be made before the old one is deleted, which AWS refuses: one default route a table."""
+
+    def by_instances():
+        network = _network()()
+        network.leave_by({"us-east-1a": "eni-a"})
+
+    def urns(recording):
+        return {r.urn for r in recording.of_type("aws:ec2/route:Route")}
+
+    instances, gateways = record(by_instances), record(_network(nat="gateway"))
+    routes = _routes(instances)
+    assert {routes[f"net-system-{zone}-default"]["networkInterfaceId"] for zone in ZONES} == {"eni-a"}
+    assert urns(instances) == urns(gateways)
+
+
+def test_each_zone_leaves_by_its_own_interface_where_it_has_one(record):
+    def program():
+        _network()().leave_by({"us-east-1a": "eni-a", "us-east-1b": "eni-b"})
+
+    routes = _routes(record(program))
+    assert [routes[f"net-system-{zone}-default"]["networkInterfaceId"] for zone in ZONES] == ["eni-a", "eni-b"]
+
+
 def test_the_network_firewall_stands_between_public_subnets_and_the_internet(record):
     recording = record(_network(network_firewall=True, firewall_log_group="/x/proxy"), computed=_firewall_outputs)
     routes = _routes(recording)
