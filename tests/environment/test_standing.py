@@ -161,7 +161,7 @@ def test_private_keys_stand_in_the_state_only_as_ciphertext(standing: Standing):
 def test_a_role_widened_behind_pulumis_back_shows_in_a_preview_with_refresh(standing: Standing):
     iam = standing.client("iam")
     role = standing.engine().outputs()["toolRoleArns"]["s3-report-reader"].rsplit("/", 1)[1]
-    name = iam.list_role_policies(RoleName=role)["PolicyNames"][0]
+    name = "grants"
     before = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
     wide = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
     iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(wide))
