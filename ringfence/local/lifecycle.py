@@ -104,7 +104,9 @@ class Embedded:
                     f"an interrupted run left {count} operation{'s' if count > 1 else ''} unfinished: redoing them"
                 )
             self.clock.say(f"stack {engine.stack}: working out and making changes")
-            result = self._run_up(engine, args, refresh=refresh, now=now)
+            at_end = records.nothing_stands(self.home, now)
+            with self._watched(engine, at_end) as watch:
+                result = engine.up(refresh=refresh, args=args, write_at_end=at_end, on_event=watch.on_event)
             result.check()
             # Pulumi's own entries, the stack and the providers, are no part of the environment.
             resources = [entry for entry in engine.resources() if not entry["type"].startswith("pulumi:")]
@@ -112,18 +114,16 @@ class Embedded:
             self.clock.say(f"{len(resources)} resources stand: {summary(result.changes) or 'no changes'}")
         return result
 
-    def _run_up(self, engine: Engine, args: Sequence[str], *, refresh: bool, now: Mapping[str, str]) -> Result:
-        with contextlib.ExitStack() as stack:
-            watch = stack.enter_context(Watch(self.clock, self._verbose))
-            at_end = records.nothing_stands(self.home, now)
-            if at_end:
-                stack.enter_context(records.unrecorded(engine))
-            return engine.up(refresh=refresh, args=args, write_at_end=at_end, on_event=watch.on_event)
+    @contextlib.contextmanager
+    def _watched(self, engine: Engine, write_at_end: bool) -> Iterator[Watch]:
+        mark = records.unrecorded(engine) if write_at_end else contextlib.nullcontext()
+        with Watch(self.clock, self._verbose) as watch, mark:
+            yield watch
 
     def _forget_unrecorded(self) -> None:
-        """Forgets what a killed run made before its state was written: nobody could ever change or delete it."""
+        """Forgets what stands after a killed run whose state was not written: no state says what that is."""
         if records.left_unrecorded(self.home):
-            self.clock.say("an `up` was killed before its state was written: starting over")
+            self.clock.say("a run was killed before its state was written: starting over")
             services.forget(self.home, self.clock.say)
         self.home.unrecorded.unlink(missing_ok=True)
 
@@ -148,9 +148,9 @@ class Embedded:
             stopped = False
             try:
                 engine = self._known_engine()
+                self._forget_unrecorded()
                 if engine and engine.resources():
                     left = self._destroy(engine)
-                self._forget_unrecorded()
                 stopped = True
             finally:
                 if stopped:
@@ -172,8 +172,10 @@ class Embedded:
         refresh = records.memory_lost(engine, services.incarnation(self.home))
         interrupted = engine.clear_pending() > 0
         self.clock.say(f"stack {engine.stack}: destroying {len(engine.resources())} resources")
-        with Watch(self.clock, self._verbose) as watch:
-            engine.destroy(args=["--refresh"] if refresh else [], on_event=watch.on_event).check()
+        at_end = records.stands_alone(engine)
+        with self._watched(engine, at_end) as watch:
+            words = ["--refresh"] if refresh else []
+            engine.destroy(args=words, write_at_end=at_end, on_event=watch.on_event).check()
         if gone := examples.remove(self.home):
             self.clock.say(f"example data removed: {', '.join(gone)}")
         left = self._left()

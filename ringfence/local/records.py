@@ -42,9 +42,18 @@ def nothing_stands(home: Home, now: Mapping[str, str]) -> bool:
     return not existing_kubeconfig() and all(seen and seen.get("aws") != now["aws"] for seen in recorded)
 
 
+def stands_alone(engine: Engine) -> bool:
+    """Whether no other stack of the home has anything, and nobody else's cluster is used.
+
+    Then a `down` may write its state at its end only: what a killed one left can be forgotten whole.
+    """
+    others = (state for name, state in states(engine.home) if name != _name(engine))
+    return not existing_kubeconfig() and not any(state.get("resources") for state in others)
+
+
 @contextlib.contextmanager
 def unrecorded(engine: Engine) -> Iterator[None]:
-    """Marks what is made meanwhile as known to no state, until the state is written. The mark survives a kill."""
+    """Marks what is made or deleted meanwhile as known to no state, until the state is written. A kill leaves the mark."""
     mark = {"stack": _name(engine), "written": _written(engine.home, _name(engine))}
     write_atomic(engine.home.unrecorded, json.dumps(mark) + "\n")
     try:
@@ -55,7 +64,7 @@ def unrecorded(engine: Engine) -> Iterator[None]:
 
 
 def left_unrecorded(home: Home) -> bool:
-    """Whether there are things that no state knows: the run that marked them ended without writing its state."""
+    """Whether the run that left a mark ended without writing its state, so that no state says what stands."""
     if not home.unrecorded.exists():
         return False
     mark = read_json(home.unrecorded)

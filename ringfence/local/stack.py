@@ -200,12 +200,19 @@ class Engine:
         return self._operate("up", policy_packs, refresh, json, more, on_event, timeout_s, env)
 
     def destroy(
-        self, *, args: Sequence[str] = (), on_event: OnEvent | None = None, timeout_s: float | None = None
+        self,
+        *,
+        args: Sequence[str] = (),
+        write_at_end: bool = False,
+        on_event: OnEvent | None = None,
+        timeout_s: float | None = None,
     ) -> Result:
-        """Deletes every resource of the stack; the empty stack stays."""
+        """Deletes every resource of the stack; the empty stack stays. write_at_end: as for `up`."""
         self.init()
         self.clear_pending()
-        return self._operate("destroy", (), False, False, ["--yes", "--skip-preview", *args], on_event, timeout_s)
+        more = ["--yes", "--skip-preview", *args]
+        env = WRITE_AT_END if write_at_end else {}
+        return self._operate("destroy", (), False, False, more, on_event, timeout_s, env)
 
     def refresh(
         self, *, args: Sequence[str] = (), on_event: OnEvent | None = None, timeout_s: float | None = None

@@ -147,7 +147,7 @@ class Home:
 
     @property
     def unrecorded(self) -> Path:
-        """There while an `up` makes things that no state knows yet, and after one that was killed."""
+        """There while a run makes or deletes what no state says yet, and after one that was killed."""
         return self.root / "unrecorded.json"
 
     @property

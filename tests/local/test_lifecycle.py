@@ -283,6 +283,27 @@ def test_an_interrupted_first_up_keeps_its_state_and_goes_on_the_next_time(trial
     assert len(trial.roles()) == 150
 
 
+@pytest.mark.parametrize("then", ["down", "up"])
+def test_after_a_killed_down_both_down_and_up_do_what_they_say(trial, then):
+    trial.set(count=150)
+    trial.run("up")
+    command = trial.start("down")
+    deadline = time.monotonic() + 120
+    while len(trial.roles()) > 120 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    psutil.Process(Child(trial.home, "engine", []).pid()).kill()
+    output, _ = command.communicate(timeout=60)
+    assert command.returncode == 1, output
+    assert 0 < len(trial.roles()) <= 120
+    assert "starting over" in trial.run(then)
+    if then == "down":
+        assert trial.processes() == []
+        assert not trial.state().get("resources")
+    else:
+        assert len(trial.roles()) == 150
+        assert " created" not in trial.run("up")
+
+
 def test_an_up_after_a_reboot_that_was_killed_too_is_started_over(trial):
     trial.run("up")
     os.kill(Child(trial.home, "aws", []).pid(), signal.SIGKILL)

@@ -60,6 +60,20 @@ def test_a_second_stack_that_stands_counts_although_the_first_has_nothing(home):
     assert not records.nothing_stands(home, NOW)
 
 
+def test_a_stack_stands_alone_when_no_other_one_has_anything(home):
+    write_state(home, "local", 3)
+    write_state(home, "other", 0)
+    assert records.stands_alone(engine(home))
+    write_state(home, "other", 1)
+    assert not records.stands_alone(engine(home))
+
+
+def test_a_stack_on_another_ones_cluster_does_not_stand_alone(home, monkeypatch):
+    write_state(home, "local", 3)
+    monkeypatch.setenv("RINGFENCE_KUBECONFIG", "/somebody/elses")
+    assert not records.stands_alone(engine(home))
+
+
 def test_another_ones_cluster_is_never_taken_for_this_homes_own(home, monkeypatch):
     assert records.nothing_stands(home, NOW)
     monkeypatch.setenv("RINGFENCE_KUBECONFIG", "/somebody/elses")
