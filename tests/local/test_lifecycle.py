@@ -235,13 +235,19 @@ def wait_for_more(trial: Trial, count: int) -> psutil.Process:
     return trial.engine()
 
 
+def kill_engine(trial: Trial) -> None:
+    pid = Child(trial.home, "engine", []).pid()
+    assert pid, "the engine ended before it could be killed"
+    os.kill(pid, signal.SIGKILL)
+
+
 def kill_a_first_up(trial: Trial) -> None:
     """Leaves roles and a namespace that no state knows."""
     trial.run("down")
     trial.set(count=150)
     command = trial.start("up")
     wait_for_roles(trial, 5)
-    psutil.Process(Child(trial.home, "engine", []).pid()).kill()
+    kill_engine(trial)
     output, _ = command.communicate(timeout=60)
     assert "ended by signal 9" in output
     assert len(trial.roles()) >= 5
@@ -291,7 +297,7 @@ def test_after_a_killed_down_both_down_and_up_do_what_they_say(trial, then):
     deadline = time.monotonic() + 120
     while len(trial.roles()) > 120 and time.monotonic() < deadline:
         time.sleep(0.02)
-    psutil.Process(Child(trial.home, "engine", []).pid()).kill()
+    kill_engine(trial)
     output, _ = command.communicate(timeout=60)
     assert command.returncode == 1, output
     assert 0 < len(trial.roles()) <= 120
@@ -310,7 +316,7 @@ def test_an_up_after_a_reboot_that_was_killed_too_is_started_over(trial):
     trial.set(count=150)
     command = trial.start("up")
     wait_for_roles(trial, 5)
-    psutil.Process(Child(trial.home, "engine", []).pid()).kill()
+    kill_engine(trial)
     command.communicate(timeout=60)
     trial.set(count=2)
     assert "starting over" in trial.run("up")
