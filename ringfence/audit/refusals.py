@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from ringfence.audit.trail import AuditError, Trail
 from ringfence.invocation import Invocation, Refusal
@@ -73,14 +74,15 @@ class Refusals:
         source: str = "",
         invocation: Invocation | None = None,
         kind: str = "access.refused",
+        **fields: Any,
     ) -> tuple[str, Alert | None]:
         """Records one attempt. Returns its record's id, and the alert that it raised, if any.
 
-        tool: default the refusal's subject. Raises AuditError when the attempt can't be recorded.
+        tool: default the refusal's subject; fields: more of the record's. Raises AuditError when the attempt can't be recorded.
         """
         tool = tool or refusal.subject
         uid = self._trail.record(
-            kind, invocation, user=user, tool=tool, code=refusal.code, detail=refusal.detail, source=source
+            kind, invocation, user=user, tool=tool, code=refusal.code, detail=refusal.detail, source=source, **fields
         )
         try:
             with self._lock, self._transaction() as database:

@@ -28,7 +28,7 @@ from ringfence.runner import executor as names
 from ringfence.runner.executor import Exit, Fit, Unit
 from ringfence.runner.ports import Collaborators, Entry, SandboxResult
 from ringfence.runner.progress import Progress, State, Watch
-from ringfence.runner.statements import Statements
+from ringfence.runner.statements import UNTRUSTED, Statements
 from ringfence.runner.threads import in_thread
 
 # A result is posted just before the process ends, and the two travel different ways.
@@ -240,7 +240,7 @@ class Lifecycle:
         statements = Statements(
             work.redactor,
             functools.partial(self._audit, work),
-            lambda refusal: self.refuse(work.invocation, refusal, work.source, "tool.refused"),
+            lambda refusal: self.refuse(work.invocation, refusal, work.source, "tool.refused", **UNTRUSTED),
             functools.partial(self.parts.tracing.tool_called, work.invocation),
         )
         with contextlib.suppress(Exception):
@@ -250,8 +250,10 @@ class Lifecycle:
                 await statements.take(event)
                 work.unrecorded = statements.unrecorded
 
-    async def refuse(self, invocation: Invocation, refusal: Refusal, source: str, kind: str = "access.refused") -> None:
-        """Records a refused attempt. Raises when it can't be recorded."""
+    async def refuse(
+        self, invocation: Invocation, refusal: Refusal, source: str, kind: str = "access.refused", **fields: Any
+    ) -> None:
+        """Records a refused attempt, with more of the record's fields. Raises when it can't be recorded."""
         await in_thread(
             self.parts.refusals.record,
             refusal,
@@ -260,6 +262,7 @@ class Lifecycle:
             source=source,
             invocation=invocation,
             kind=kind,
+            **fields,
         )
 
     async def _audit(self, work: Work, kind: str, **fields: Any) -> None:
