@@ -8,6 +8,7 @@ which the engine takes for "nothing to say". Only the packs load this module: th
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import sys
 import threading
@@ -70,8 +71,10 @@ def serve(pack: Pack) -> None:
     stopped = threading.Event()
     server = Server(Service(pack, stopped).methods())
     server.start()
-    # What is loaded by now stays; the collector needn't look through it during the preview.
+    # What is loaded by now stays, and what the rules make while the engine waits for them is hardly ever a cycle: looking
+    # for some at every 700 new objects took a quarter of what the pack adds to a preview of 500 roles.
     gc.freeze()
+    gc.set_threshold(100_000)
     sys.stdout.buffer.write(f"{server.port}\n".encode())
     sys.stdout.buffer.flush()
     # The terminal interrupts the engine and its packs together.
@@ -91,6 +94,8 @@ class Service:
         # Against the preparation, which goes on beside the start of the program.
         self._lock = threading.Lock()
         self._info = _info(pack)
+        # URN → names of the properties that a resource was declared with.
+        self._given: dict[str, frozenset[str]] = {}
         self._configured({policy.name: protocol.MANDATORY for policy in pack.policies}, {})
 
     def methods(self) -> dict[str, Handler]:
@@ -155,6 +160,7 @@ class Service:
 
     def analyze(self, request: protocol.AnalyzeRequest) -> bytes:
         """What the rules on single resources say of one."""
+        self._given[request.urn] = frozenset(request.properties.fields)
         policies = self._by_type.get(request.type)
         if policies is None:
             policies = tuple(policy for policy in self._active if policy.check and policy.looks_at(request.type))
@@ -174,7 +180,8 @@ class Service:
     def analyze_stack(self, request: protocol.AnalyzeStackRequest) -> bytes:
         """What the rules on all resources say of a stack."""
         policies = [policy for policy in self._active if policy.check_stack]
-        resources = stack_of(request.resources, lambda type_: any(policy.looks_at(type_) for policy in policies))
+        looked_at = functools.cache(lambda type_: any(policy.looks_at(type_) for policy in policies))
+        resources = stack_of(request.resources, looked_at, self._given)
         with self._lock:
             told = [
                 self._diagnostic(policy, text, urn)

@@ -6,15 +6,20 @@ on their resource; assets and archives stay mappings, as in a preview's JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from google.protobuf.struct_pb2 import Struct, Value
 
+from ringfence.review.facts import Unknown
 from ringfence.review.resource import SECRET_SIGNATURE, SIGNATURE_KEY, Resource, plain
 
 # Assets and archives (github.com/pulumi/pulumi, sdk/go/common/resource/sig/sig.go).
 _OPAQUE_SIGNATURES = frozenset({"c44067f5952c0a294b673a41bacd8c17", "0def7320c3a5731c473e5ecbe6d01bc7"})
+
+# Ends of properties that say which resource this is: those stay unknown, or it would seem to have no name.
+_NAMING = ("id", "arn", "name", "url")
 
 
 class Analyzed(Protocol):
@@ -42,16 +47,38 @@ def resource_of(analyzed: Analyzed) -> Resource:
     return Resource(analyzed.type, analyzed.name, analyzed.urn, props, id=found_id, secret=values.secret)
 
 
-def stack_of(analyzed: Sequence[AnalyzedInStack], looked_at: Callable[[str], bool]) -> list[Resource]:
+def stack_of(
+    analyzed: Sequence[AnalyzedInStack],
+    looked_at: Callable[[str], bool],
+    given: Mapping[str, Collection[str]],
+) -> list[Resource]:
     """The resources of a stack, linked by what their properties come from. looked_at: whether any rule reads resources
-    of a type; the others are there for the links through them, without properties."""
-    bare = {item.urn: resource_of(item) if looked_at(item.type) else _bare(item) for item in analyzed}
+    of a type; the others are there for the links through them, without properties. given: URN → names of the properties
+    that a resource was declared with, of those that were checked one by one."""
+    bare = {
+        item.urn: _as_declared(resource_of(item), given.get(item.urn)) if looked_at(item.type) else _bare(item)
+        for item in analyzed
+    }
     for item in analyzed:
         for prop, others in item.propertyDependencies.items():
             known = _known(bare, others.urns)
             if known:
                 bare[item.urn].links[prop] = known
     return list(bare.values())
+
+
+def _as_declared(resource: Resource, given: Collection[str] | None) -> Resource:
+    """Without what the provider will fill in: unknown in a preview, and in no declaration, such as the policies that AWS
+    attaches to a new role (none). The check of the declaration has judged a resource without it. One that was never
+    checked stays as it is."""
+    if given is None:
+        return resource
+    filled_in = {
+        name
+        for name, value in resource.props.items()
+        if isinstance(value, Unknown) and name not in given and not name.lower().endswith(_NAMING)
+    }
+    return replace(resource, props={k: v for k, v in resource.props.items() if k not in filled_in})
 
 
 def _bare(analyzed: Analyzed) -> Resource:

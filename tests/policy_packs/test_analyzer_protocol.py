@@ -279,10 +279,19 @@ def test_values_arrive_plain_with_unknowns_and_secrets_marked() -> None:
     assert nested.props == {"list": [{"policy": {"a": "b"}}]}
 
 
+def test_only_what_was_not_declared_and_names_nothing_is_taken_for_filled_in_by_the_provider() -> None:
+    props = {"policy": UNKNOWNS[2], "arn": UNKNOWNS[2], "topicName": UNKNOWNS[2], "tags": {"a": UNKNOWNS[2]}, "known": "x"}
+    items = [in_stack("a", "aws:x:Y", {}, **props)]
+    assert set(stack_of(items, looks_at, {"urn:a": {"known"}})[0].props) == {"arn", "topicName", "tags", "known"}
+    # Declared, or never checked by itself: the unknown counts.
+    assert set(stack_of(items, looks_at, {"urn:a": {"known", "policy"}})[0].props) == set(props)
+    assert set(stack_of(items, looks_at, {"urn:b": {"known"}})[0].props) == set(props)
+
+
 def test_resources_of_a_stack_are_linked_also_through_types_that_no_rule_reads() -> None:
     role = in_stack("role", "aws:x:Role", {}, name="app")
     made_up = in_stack("made-up", "random:x:Y", {"of": ["urn:role"]}, result={SIGNATURE: "unheard of"})
     policy = in_stack("policy", "aws:x:Policy", {"role": ["urn:made-up", "urn:elsewhere"]}, role=UNKNOWNS[2])
-    found = {resource.name: resource for resource in stack_of([policy, made_up, role], looks_at)}
+    found = {resource.name: resource for resource in stack_of([policy, made_up, role], looks_at, {})}
     assert found["made-up"].props == {}
     assert [origin.name for origin in found["policy"].origins("role", "aws:x:Role")] == ["role"]

@@ -77,6 +77,22 @@ def test_unknowns_do_not_stop_the_rules_on_a_stack(guardrails: Analyze) -> None:
     assert any("has no public access block" in message for message in told)
 
 
+def test_what_the_provider_fills_in_for_a_new_role_is_no_policy_that_nobody_can_read(creep: Analyze) -> None:
+    props = {"name": "fresh", "assumeRolePolicy": DOCUMENT}
+    filled_in = {"managedPolicyArns": UNKNOWN, "inlinePolicies": UNKNOWN, "arn": UNKNOWN, "uniqueId": UNKNOWN}
+    creep("aws:iam/role:Role", props, name="fresh")
+    assert "unknown" not in str(creep("aws:iam/role:Role", props | filled_in, stack=True, name="fresh"))
+
+
+@pytest.mark.parametrize("given", ["managedPolicyArns", "inlinePolicies"])
+def test_the_same_unknowns_count_where_the_program_declares_them_and_where_nothing_was_declared(
+    creep: Analyze, given: str
+) -> None:
+    props = {"name": given, "assumeRolePolicy": DOCUMENT, given: UNKNOWN}
+    assert "unknown until the update" in str(creep("aws:iam/role:Role", props, stack=True, name=f"unseen-{given}"))
+    assert "nobody can read it" in str(creep("aws:iam/role:Role", props, name=f"declared-{given}"))
+
+
 def test_a_missing_lockfile_approves_nothing(creep: Analyze) -> None:
     told = mandatory(creep("aws:iam/rolePolicy:RolePolicy", {"name": "p", "role": "x", "policy": DOCUMENT}))
     assert told
