@@ -15,6 +15,7 @@ cluster can be used instead: RINGFENCE_KUBECONFIG names its kubeconfig, and noth
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import secrets
 import shutil
@@ -124,7 +125,8 @@ def stop(home: Home) -> None:
 
 def forget(home: Home) -> None:
     """Remove the embedded cluster's objects; call it when nothing runs. Keys and certificates stay."""
-    shutil.rmtree(_Files(home.kubernetes).data, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(_Files(home.kubernetes).data)
 
 
 def status(home: Home) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ringfence.errors import RingfenceError
 from ringfence.local import examples, records, services, toolchain
 from ringfence.local.console import Clock, Watch, summary
 from ringfence.local.results import Result
-from ringfence.local.stack import ENGINE_CHILD, Engine
+from ringfence.local.stack import ENGINE_CHILD, Engine, OnEvent
 from ringfence.local.state import Home, read_json
 from ringfence.local.supervise import Child
 
@@ -105,8 +105,8 @@ class Embedded:
                 )
             self.clock.say(f"stack {engine.stack}: working out and making changes")
             at_end = records.nothing_stands(self.home, now)
-            with self._watched(engine, at_end) as watch:
-                result = engine.up(refresh=refresh, args=args, write_at_end=at_end, on_event=watch.on_event)
+            with self._watched(engine, at_end) as on_event:
+                result = engine.up(refresh=refresh, args=args, write_at_end=at_end, on_event=on_event)
             result.check()
             # Pulumi's own entries, the stack and the providers, are no part of the environment.
             resources = [entry for entry in engine.resources() if not entry["type"].startswith("pulumi:")]
@@ -115,10 +115,18 @@ class Embedded:
         return result
 
     @contextlib.contextmanager
-    def _watched(self, engine: Engine, write_at_end: bool) -> Iterator[Watch]:
-        mark = records.unrecorded(engine) if write_at_end else contextlib.nullcontext()
-        with Watch(self.clock, self._verbose) as watch, mark:
-            yield watch
+    def _watched(self, engine: Engine, write_at_end: bool) -> Iterator[OnEvent]:
+        with Watch(self.clock, self._verbose) as watch:
+            if not write_at_end:
+                yield watch.on_event
+                return
+            with records.unrecorded(engine) as noted:
+
+                def on_event(event: dict[str, Any]) -> None:
+                    noted(event)
+                    watch.on_event(event)
+
+                yield on_event
 
     def _forget_unrecorded(self) -> None:
         """Forgets what stands after a killed run whose state was not written: no state says what that is."""
@@ -173,9 +181,9 @@ class Embedded:
         interrupted = engine.clear_pending() > 0
         self.clock.say(f"stack {engine.stack}: destroying {len(engine.resources())} resources")
         at_end = records.stands_alone(engine)
-        with self._watched(engine, at_end) as watch:
+        with self._watched(engine, at_end) as on_event:
             words = ["--refresh"] if refresh else []
-            engine.destroy(args=words, write_at_end=at_end, on_event=watch.on_event).check()
+            engine.destroy(args=words, write_at_end=at_end, on_event=on_event).check()
         if gone := examples.remove(self.home):
             self.clock.say(f"example data removed: {', '.join(gone)}")
         left = self._left()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ringfence.local.control_plane import existing_kubeconfig
-from ringfence.local.stack import Engine
+from ringfence.local.stack import Engine, OnEvent
 from ringfence.local.state import Home, read_json, write_atomic
 
 
@@ -17,6 +17,13 @@ def states(home: Home) -> Iterator[tuple[str, dict[str, Any]]]:
     """(project/stack, state) of every stack of a home that has a state."""
     for path in sorted((home.backend / ".pulumi" / "stacks").rglob("*.json")):
         yield f"{path.parent.name}/{path.stem}", read_json(path).get("checkpoint", {}).get("latest") or {}
+
+
+def _recorded(home: Home) -> list[str]:
+    """The stacks whose state speaks of anything, or can't be read."""
+    paths = (home.backend / ".pulumi" / "stacks").rglob("*.json")
+    unreadable = {f"{path.parent.name}/{path.stem}" for path in paths if not read_json(path)}
+    return [name for name, state in states(home) if state.get("resources") or name in unreadable]
 
 
 def note_up(engine: Engine, now: Mapping[str, str], count: int) -> None:
@@ -38,7 +45,7 @@ def nothing_stands(home: Home, now: Mapping[str, str]) -> bool:
 
     Then an `up` may write its state at its end only: what a killed one made can be forgotten whole.
     """
-    recorded = [_seen(home, name) for name, state in states(home) if state.get("resources")]
+    recorded = [_seen(home, name) for name in _recorded(home)]
     return not existing_kubeconfig() and all(seen and seen.get("aws") != now["aws"] for seen in recorded)
 
 
@@ -47,19 +54,27 @@ def stands_alone(engine: Engine) -> bool:
 
     Then a `down` may write its state at its end only: what a killed one left can be forgotten whole.
     """
-    others = (state for name, state in states(engine.home) if name != _name(engine))
-    return not existing_kubeconfig() and not any(state.get("resources") for state in others)
+    return not existing_kubeconfig() and not set(_recorded(engine.home)) - {_name(engine)}
 
 
 @contextlib.contextmanager
-def unrecorded(engine: Engine) -> Iterator[None]:
-    """Marks what is made or deleted meanwhile as known to no state, until the state is written. A kill leaves the mark."""
+def unrecorded(engine: Engine) -> Iterator[OnEvent]:
+    """Marks what is made or deleted meanwhile as known to no state, until the state is written. A kill leaves the mark.
+
+    Gives what has to see the engine's events: one that ended before its first step has made nothing.
+    """
+    began = False
+
+    def on_event(event: dict[str, Any]) -> None:
+        nonlocal began
+        began = began or "resourcePreEvent" in event
+
     mark = {"stack": _name(engine), "written": _written(engine.home, _name(engine))}
     write_atomic(engine.home.unrecorded, json.dumps(mark) + "\n")
     try:
-        yield
+        yield on_event
     finally:
-        if not left_unrecorded(engine.home):
+        if not began or not left_unrecorded(engine.home):
             engine.home.unrecorded.unlink()
 
 

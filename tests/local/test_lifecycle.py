@@ -397,6 +397,7 @@ def test_a_stale_lock_of_a_killed_engine_does_not_block(trial):
     }
     (folder / "stale.json").write_text(json.dumps(content))
     trial.run("up")
+    assert not (folder / "stale.json").exists()
 
 
 def test_status_tells_what_runs_and_what_stands(trial):

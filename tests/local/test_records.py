@@ -98,14 +98,14 @@ def test_a_run_that_writes_its_state_leaves_no_mark(home):
 
 def test_a_run_that_ends_without_its_state_leaves_the_mark_also_when_an_older_state_is_there(home):
     write_state(home, "local", 1)
-    with records.unrecorded(engine(home)):
-        pass
+    with records.unrecorded(engine(home)) as on_event:
+        on_event({"resourcePreEvent": {}})
     assert records.left_unrecorded(home)
 
 
 def test_a_state_written_after_the_command_was_killed_counts_as_recorded(home):
-    with records.unrecorded(engine(home)):
-        pass
+    with records.unrecorded(engine(home)) as on_event:
+        on_event({"resourcePreEvent": {}})
     assert records.left_unrecorded(home)
     write_state(home, "local", 1)
     assert not records.left_unrecorded(home)
@@ -114,3 +114,18 @@ def test_a_state_written_after_the_command_was_killed_counts_as_recorded(home):
 def test_a_mark_that_cannot_be_read_means_unrecorded(home):
     home.unrecorded.write_text("")
     assert records.left_unrecorded(home)
+
+
+def test_a_run_that_ended_before_its_first_step_leaves_no_mark(home):
+    write_state(home, "local", 1)
+    with records.unrecorded(engine(home)) as on_event:
+        on_event({"diagnosticEvent": {"message": "the stack is locked"}})
+    assert not home.unrecorded.exists()
+
+
+def test_a_state_that_cannot_be_read_is_taken_to_stand(home):
+    write_state(home, "local", 0)
+    assert records.nothing_stands(home, NOW)
+    (home.backend / ".pulumi" / "stacks" / "trial" / "local.json").write_text("{")
+    assert not records.nothing_stands(home, NOW)
+    assert not records.stands_alone(engine(home, "other"))
