@@ -83,7 +83,9 @@ def serve_gateway(ready: Connection, upstream: str, ledger: Path, sessions: int)
     def token() -> str:
         now = datetime.now(UTC)
         deadline = now + timedelta(seconds=MAX_SECONDS)
-        return gateway.open(Invocation(new_id(), "bench", "", (), now, deadline, model=MODEL), max_usd=MAX_CONVERSATION_USD)
+        return gateway.open(
+            Invocation(new_id(), "bench", "", (), now, deadline, model=MODEL), max_usd=MAX_CONVERSATION_USD
+        )
 
     async def serve() -> None:
         async with serving(gateway, "127.0.0.1") as address:
@@ -125,14 +127,18 @@ async def once(client: httpx.AsyncClient, number: int, streaming: bool) -> float
     return taken
 
 
-async def measure(direct: str, through: str, tokens: list[str], calls: int, at_once: int) -> dict[tuple[str, bool], list[float]]:
+async def measure(
+    direct: str, through: str, tokens: list[str], calls: int, at_once: int
+) -> dict[tuple[str, bool], list[float]]:
     """Seconds of each call by way and by streaming. The ways take turns in blocks of `at_once` calls."""
     taken: dict[tuple[str, bool], list[float]] = {}
     limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
     async with httpx.AsyncClient(base_url=direct, limits=limits) as plain, contextlib.AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(
-                httpx.AsyncClient(base_url=through, limits=limits, headers={"authorization": f"Bearer {token}"}, timeout=30)
+                httpx.AsyncClient(
+                    base_url=through, limits=limits, headers={"authorization": f"Bearer {token}"}, timeout=30
+                )
             )
             for token in tokens
         ]

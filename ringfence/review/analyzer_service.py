@@ -20,10 +20,10 @@ from typing import Any, Literal
 
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
-from pulumi.runtime.proto import analyzer_pb2 as protocol
-from pulumi.runtime.proto import plugin_pb2
 
 from ringfence.errors import InputError, Problem
+from ringfence.review.analyzer_protocol import analyzer_pb2 as protocol
+from ringfence.review.analyzer_protocol import plugin_pb2
 from ringfence.review.analyzer_values import resource_of, stack_of
 from ringfence.review.resource import Resource
 from ringfence.review.rpc_server import INTERNAL, INVALID_ARGUMENT, Handler, RpcError, Server
