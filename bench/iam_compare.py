@@ -1,6 +1,6 @@
 """How long comparing two policy documents takes: `ringfence.iam`, PolicyGlass and a z3 encoding, on the same inputs.
 
-    python bench/iam_compare.py [--policies 300] [--others 40]
+    python -m bench.iam_compare [--policies 300] [--others 40]
 
 Inputs: policies that AWS manages, as moto ships them; each against itself rendered anew, against itself with one action
 less, one more, one ARN widened, one condition removed. Each tool runs in a process of its own and is measured in CPU
@@ -24,18 +24,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.policies import entries, statements
+from bench.report import machine, write_section
+
+ROOT = Path(__file__).resolve().parents[1]
 Pair = tuple[dict[str, Any], dict[str, Any]]
 TIMEOUT_S = 5.0
 MEDIAN_MS, P99_MS, RATIO, WORST_S, WORST_MB = 2.0, 50.0, 20.0, 1.0, 256
-
-
-def statements(document: dict[str, Any]) -> list[dict[str, Any]]:
-    listed = document["Statement"]
-    return [listed] if isinstance(listed, dict) else listed
-
-
-def entries(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
 
 
 def variants(document: dict[str, Any], chance: random.Random) -> Iterator[dict[str, Any]]:
@@ -129,77 +124,14 @@ def policyglass_tool() -> Callable[[Pair], str]:
 
 
 def z3_tool() -> Callable[[Pair], str]:
-    """Whole documents as one formula over the theory of strings: action, resource and one text per condition key."""
-    import z3
+    from bench.z3_formulas import Formulas
 
-    def glob(text: str) -> Any:
-        parts: list[Any] = []
-        literal = ""
-        for character in text + "\0":
-            if character in "*?\0":
-                if literal:
-                    parts.append(z3.Re(literal))
-                    literal = ""
-                if character == "*":
-                    parts.append(z3.Full(z3.ReSort(z3.StringSort())))
-                elif character == "?":
-                    parts.append(z3.AllChar(z3.ReSort(z3.StringSort())))
-            else:
-                literal += character
-        return z3.Concat(*parts) if len(parts) > 1 else parts[0] if parts else z3.Re("")
-
-    action, resource_ = z3.String("action"), z3.String("resource")
-
-    def any_of(variable: Any, listed: Any, lower: bool = False) -> Any:
-        texts = [text.lower() if lower else text for text in entries(listed)]
-        return z3.Or(
-            [variable == z3.StringVal(t) if not set("*?") & set(t) else z3.InRe(variable, glob(t)) for t in texts]
-        )
-
-    def condition(operator: str, key: str, values: Any) -> Any:
-        present, value = z3.Bool(f"has {key.lower()}"), z3.String(f"value {key.lower()}")
-        listed = [str(each).lower() if isinstance(each, bool) else str(each) for each in entries(values)]
-        base = operator.split(":")[-1].removesuffix("IfExists")
-        if base == "Null":
-            return z3.Not(present) if listed == ["true"] else present
-        # Operators on numbers, dates and addresses are left as facts of their own, which only makes the formula easier.
-        holds = (
-            any_of(value, listed)
-            if base.startswith(("String", "Arn", "Bool"))
-            else z3.Bool(f"{base} {key.lower()} {sorted(listed)}")
-        )
-        if "Not" in base:
-            return z3.Or(z3.Not(present), z3.Not(holds))
-        if operator.endswith("IfExists") or operator.startswith("ForAllValues"):
-            return z3.Or(z3.Not(present), holds)
-        return z3.And(present, holds)
-
-    def applies(statement: dict[str, Any]) -> Any:
-        parts = [
-            any_of(action, statement["Action"], True)
-            if "Action" in statement
-            else z3.Not(any_of(action, statement["NotAction"], True)),
-            any_of(resource_, statement["Resource"])
-            if "Resource" in statement
-            else z3.Not(any_of(resource_, statement["NotResource"])),
-        ]
-        for operator, tests in statement.get("Condition", {}).items():
-            parts += [condition(operator, key, values) for key, values in tests.items()]
-        return z3.And(parts)
-
-    def allowed(document: dict[str, Any]) -> Any:
-        by_effect = {
-            effect: [applies(s) for s in statements(document) if s["Effect"] == effect] for effect in ("Allow", "Deny")
-        }
-        return z3.And(z3.Or(by_effect["Allow"]), z3.Not(z3.Or(by_effect["Deny"])))
+    formulas = Formulas()
 
     def compare(pair: Pair) -> str:
         started = time.process_time()
         try:
-            solver = z3.Solver()
-            solver.set("timeout", int(TIMEOUT_S * 1000))
-            solver.add(allowed(pair[1]), z3.Not(allowed(pair[0])))
-            return {"sat": "widened", "unsat": "contained"}.get(str(solver.check()), "timeout")
+            return formulas.compare(*pair, timeout_s=TIMEOUT_S)
         finally:
             TIMES.append(time.process_time() - started)
 
@@ -232,8 +164,8 @@ def child(tool: str) -> None:
 
 
 def measure(tool: str, pairs: list[Pair]) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--child", tool]
-    done = subprocess.run(command, input=json.dumps(pairs), capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "bench.iam_compare", "--child", tool]
+    done = subprocess.run(command, input=json.dumps(pairs), capture_output=True, text=True, check=True, cwd=ROOT)
     return json.loads(done.stdout)
 
 
@@ -287,8 +219,6 @@ def main() -> int:
     if options.child:
         child(options.child)
         return 0
-    from report import machine, write_section
-
     everything = measure("ringfence", managed_pairs(options.policies))
     shared = managed_pairs(options.others)
     same = {tool: measure(tool, shared) for tool in TOOLS}
@@ -327,5 +257,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
     raise SystemExit(main())

@@ -11,106 +11,26 @@ from typing import Any
 import pytest
 
 from ringfence.local.providers import kubernetes, kubernetes_client
-from ringfence.local.providers.base import UNKNOWN, DiffResult, PartialCreate, ProviderError, contains_unknown
+from ringfence.local.providers.base import DiffResult, ProviderError
 from ringfence.local.providers.kubernetes import AUTONAMED, KubernetesBackend
 from ringfence.local.providers.kubernetes_client import ApiError, Unreachable
+from tests.local.control_plane.declared import SEED, Resource, a_config_map, a_deployment, a_role, changed
 
 pytestmark = pytest.mark.cluster
-SEED = bytes(range(32))
-
-
-class Resource:
-    """One resource as the engine keeps it: checked inputs, id and outputs."""
-
-    def __init__(self, backend: KubernetesBackend, token: str, declared: dict[str, Any], name: str = "thing"):
-        self.backend = backend
-        self.token = f"kubernetes:{token}"
-        self.urn = f"urn:pulumi:test::project::{self.token}::{name}"
-        self.inputs = self.check({}, declared)
-        self.id = ""
-        self.outputs: dict[str, Any] = {}
-
-    def check(self, olds: dict[str, Any], declared: dict[str, Any]) -> dict[str, Any]:
-        inputs, failures = self.backend.check(self.token, self.urn, olds, declared, SEED)
-        assert failures == []
-        return inputs
-
-    def create(self) -> Resource:
-        self.id, self.outputs = self.backend.create(self.token, self.urn, self.inputs, preview=False)
-        return self
-
-    def preview(self) -> dict[str, Any]:
-        id_, outputs = self.backend.create(self.token, self.urn, self.inputs, preview=True)
-        assert id_ == ""
-        return outputs
-
-    def diff(self, news: dict[str, Any]) -> DiffResult:
-        return self.backend.diff(
-            self.token, self.urn, self.id, self.inputs, self.outputs, self.check(self.inputs, news)
-        )
-
-    def update(self, news: dict[str, Any], preview: bool = False) -> dict[str, Any]:
-        checked = self.check(self.inputs, news)
-        outputs = self.backend.update(
-            self.token, self.urn, self.id, self.inputs, self.outputs, checked, preview=preview
-        )
-        if not preview:
-            self.inputs, self.outputs = checked, outputs
-        return outputs
-
-    def refresh(self) -> dict[str, Any] | None:
-        found = self.backend.read(self.token, self.urn, self.id, self.inputs, self.outputs)
-        if found is None:
-            return None
-        self.inputs, self.outputs = found.inputs, found.outputs
-        return found.inputs
-
-    def delete(self) -> None:
-        self.backend.delete(self.token, self.urn, self.id, self.inputs, self.outputs)
-
-
-def _with(document: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """A copy with values at dotted paths (``spec__replicas=2``) set."""
-    result = copy.deepcopy(document)
-    for path, value in changes.items():
-        *above, last = path.split("__")
-        place = result
-        for key in above:
-            place = place.setdefault(key, {})
-        place[last] = value
-    return result
-
-
-def _config_map(namespace: str, **data: str) -> dict[str, Any]:
-    return {"metadata": {"name": "settings", "namespace": namespace}, "data": data or {"a": "1"}}
-
-
-def _deployment(namespace: str) -> dict[str, Any]:
-    container = {"name": "main", "image": "i", "resources": {"limits": {"cpu": "0.5", "memory": "1024Mi"}}}
-    template = {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [container]}}
-    return {
-        "metadata": {"name": "work", "namespace": namespace},
-        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "a"}}, "template": template},
-    }
-
-
-def _role(namespace: str, *verbs: str) -> dict[str, Any]:
-    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": list(verbs)}]
-    return {"metadata": {"name": "runner", "namespace": namespace}, "rules": rules}
 
 
 def test_an_object_is_made_read_changed_and_deleted(plane: Any, backend: KubernetesBackend) -> None:
     namespace = plane.namespace("crud")
-    role = Resource(backend, "rbac.authorization.k8s.io/v1:Role", _role(namespace, "get")).create()
+    role = Resource(backend, "rbac.authorization.k8s.io/v1:Role", a_role(namespace, "get")).create()
     assert role.id == f"{namespace}/runner"
     assert role.outputs["metadata"]["uid"]
     assert "managedFields" not in role.outputs["metadata"]
     before = copy.deepcopy(role.inputs)
     assert role.refresh() == before
-    change = role.diff(_role(namespace, "get", "list"))
+    change = role.diff(a_role(namespace, "get", "list"))
     assert change == DiffResult(("rules[0].verbs",), ())
     uid = role.outputs["metadata"]["uid"]
-    role.update(_role(namespace, "get", "list"))
+    role.update(a_role(namespace, "get", "list"))
     assert role.outputs["rules"][0]["verbs"] == ["get", "list"]
     assert role.outputs["metadata"]["uid"] == uid
     role.delete()
@@ -120,7 +40,7 @@ def test_an_object_is_made_read_changed_and_deleted(plane: Any, backend: Kuberne
 
 def test_equal_documents_are_no_change(plane: Any, backend: KubernetesBackend) -> None:
     namespace = plane.namespace("equal")
-    declared = _deployment(namespace)
+    declared = a_deployment(namespace)
     deployment = Resource(backend, "apps/v1:Deployment", declared).create()
     shuffled = dict(reversed(list(declared.items()))) | {"unset": None}
     assert deployment.diff(shuffled) == DiffResult()
@@ -128,7 +48,7 @@ def test_equal_documents_are_no_change(plane: Any, backend: KubernetesBackend) -
 
 def test_what_the_server_defaults_or_respells_is_no_drift(plane: Any, backend: KubernetesBackend) -> None:
     namespace = plane.namespace("spelling")
-    deployment = Resource(backend, "apps/v1:Deployment", _deployment(namespace)).create()
+    deployment = Resource(backend, "apps/v1:Deployment", a_deployment(namespace)).create()
     before = copy.deepcopy(deployment.inputs)
     labels = {"metadata": {"name": "work", "namespace": namespace, "annotations": {"a.b/touched": "1"}}}
     plane.apply({"apiVersion": "apps/v1", "kind": "Deployment", **labels}, manager="kube-controller-manager")
@@ -138,9 +58,9 @@ def test_what_the_server_defaults_or_respells_is_no_drift(plane: Any, backend: K
 
 def test_a_role_that_was_widened_behind_our_back_shows_and_is_narrowed(plane: Any, backend: KubernetesBackend) -> None:
     namespace = plane.namespace("widened")
-    declared = _role(namespace, "get")
+    declared = a_role(namespace, "get")
     role = Resource(backend, "rbac.authorization.k8s.io/v1:Role", declared).create()
-    wide = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", **_role(namespace, "*")}
+    wide = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", **a_role(namespace, "*")}
     plane.apply(wide)
     assert role.diff(declared) == DiffResult()
     drifted = role.refresh()
@@ -153,7 +73,7 @@ def test_a_role_that_was_widened_behind_our_back_shows_and_is_narrowed(plane: An
 
 def test_what_somebody_added_shows_and_is_taken_out(plane: Any, backend: KubernetesBackend) -> None:
     namespace = plane.namespace("added")
-    declared = _deployment(namespace)
+    declared = a_deployment(namespace)
     deployment = Resource(backend, "apps/v1:Deployment", declared).create()
     containers = [{"name": "main", "env": [{"name": "X", "value": "1"}]}, {"name": "side", "image": "s"}]
     extra = {"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"template": {"spec": {"containers": containers}}}}
@@ -175,18 +95,18 @@ def test_what_somebody_added_shows_and_is_taken_out(plane: Any, backend: Kuberne
 
 def test_what_was_never_shown_is_not_taken_out(plane: Any, backend: KubernetesBackend) -> None:
     namespace = plane.namespace("unshown")
-    declared = _role(namespace, "get")
+    declared = a_role(namespace, "get")
     role = Resource(backend, "rbac.authorization.k8s.io/v1:Role", declared).create()
     kind = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role"}
     plane.apply(kind | {"metadata": {"name": "runner", "namespace": namespace, "labels": {"team": "x"}}, "rules": []})
-    role.update(_role(namespace, "get", "list"))
+    role.update(a_role(namespace, "get", "list"))
     assert role.outputs["metadata"]["labels"] == {"team": "x"}
     assert (role.refresh() or {})["metadata"]["labels"] == {"team": "x"}
 
 
 def test_an_object_that_is_gone_is_missed_and_made_again(plane: Any, backend: KubernetesBackend) -> None:
     namespace = plane.namespace("gone")
-    role = Resource(backend, "rbac.authorization.k8s.io/v1:Role", _role(namespace, "get")).create()
+    role = Resource(backend, "rbac.authorization.k8s.io/v1:Role", a_role(namespace, "get")).create()
     path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles/runner"
     plane.client.request("DELETE", path, "role")
     assert role.refresh() is None
@@ -227,7 +147,7 @@ def test_what_cannot_change_in_place_is_replaced_in_order(
     name = "172.20.0.77" if "IPAddress" in token else f"replaced-{replaces.lower().replace('.', '-')}"
     metadata = {"name": name} | ({"namespace": plane.namespace("replaced")} if namespaced else {})
     resource = Resource(backend, token, declared | {"metadata": metadata}).create()
-    result = resource.diff(_with(resource.inputs, **change))
+    result = resource.diff(changed(resource.inputs, **change))
     assert result.changed == result.replaces == (replaces,)
     assert result.delete_before_replace is (replaces != "metadata.name")
     resource.delete()
@@ -235,19 +155,19 @@ def test_what_cannot_change_in_place_is_replaced_in_order(
 
 def test_a_stateful_set_replaces_only_for_what_it_must(plane: Any, backend: KubernetesBackend) -> None:
     namespace = plane.namespace("stateful")
-    declared = _deployment(namespace)
+    declared = a_deployment(namespace)
     declared["spec"] |= {"serviceName": "vault"}
     stateful = Resource(backend, "apps/v1:StatefulSet", declared).create()
-    assert stateful.diff(_with(declared, spec__replicas=3)).replaces == ()
-    assert stateful.diff(_with(declared, spec__serviceName="other")).replaces == ("spec.serviceName",)
+    assert stateful.diff(changed(declared, spec__replicas=3)).replaces == ()
+    assert stateful.diff(changed(declared, spec__serviceName="other")).replaces == ("spec.serviceName",)
     with pytest.raises(ApiError, match="422 Invalid"):
-        stateful.update(_with(declared, spec__serviceName="other"))
+        stateful.update(changed(declared, spec__serviceName="other"))
 
 
 def test_a_changed_label_beside_an_immutable_field_does_not_replace(plane: Any, backend: KubernetesBackend) -> None:
     namespace = plane.namespace("labels")
-    config_map = Resource(backend, "core/v1:ConfigMap", _config_map(namespace)).create()
-    assert config_map.diff(_with(config_map.inputs, metadata__labels={"a": "b"})).replaces == ()
+    config_map = Resource(backend, "core/v1:ConfigMap", a_config_map(namespace)).create()
+    assert config_map.diff(changed(config_map.inputs, metadata__labels={"a": "b"})).replaces == ()
 
 
 def test_an_automatic_name_is_kept_and_is_new_at_replacement(plane: Any, backend: KubernetesBackend) -> None:
@@ -285,7 +205,7 @@ def test_a_secret_in_plain_text_is_kept_and_its_drift_shows(plane: Any, backend:
 
 def test_a_namespace_is_deleted_with_what_is_in_it(plane: Any, backend: KubernetesBackend) -> None:
     namespace = Resource(backend, "core/v1:Namespace", {"metadata": {"name": "doomed"}}).create()
-    config_map = Resource(backend, "core/v1:ConfigMap", _config_map("doomed")).create()
+    config_map = Resource(backend, "core/v1:ConfigMap", a_config_map("doomed")).create()
     namespace.delete()
     assert namespace.refresh() is None
     assert config_map.refresh() is None
@@ -294,7 +214,7 @@ def test_a_namespace_is_deleted_with_what_is_in_it(plane: Any, backend: Kubernet
 
 def test_a_deployment_goes_with_what_it_owns(plane: Any, backend: KubernetesBackend) -> None:
     namespace = plane.namespace("owners")
-    deployment = Resource(backend, "apps/v1:Deployment", _deployment(namespace)).create()
+    deployment = Resource(backend, "apps/v1:Deployment", a_deployment(namespace)).create()
     owned = f"/apis/apps/v1/namespaces/{namespace}/replicasets"
     for _ in range(100):
         if plane.client.request("GET", owned, "replica sets")["items"]:
@@ -309,7 +229,7 @@ def test_a_deletion_that_is_held_up_says_by_what(
     plane: Any, backend: KubernetesBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     namespace = plane.namespace("held")
-    declared = _with(_config_map(namespace), metadata__finalizers=["example.com/hold"])
+    declared = changed(a_config_map(namespace), metadata__finalizers=["example.com/hold"])
     config_map = Resource(backend, "core/v1:ConfigMap", declared).create()
     monkeypatch.setattr(kubernetes, "DELETE_TIMEOUT", 0.2)
     with pytest.raises(ProviderError, match=r"ConfigMap held/settings is still there after 0 s.*example\.com/hold"):
@@ -325,7 +245,7 @@ def test_an_interrupted_deletion_is_no_longer_waited_for(plane: Any) -> None:
     namespace = plane.namespace("interrupted")
     impatient = KubernetesBackend()
     impatient.configure({"kubeconfig": plane.home.kubeconfig.read_text()})
-    declared = _with(_config_map(namespace), metadata__finalizers=["example.com/hold"])
+    declared = changed(a_config_map(namespace), metadata__finalizers=["example.com/hold"])
     config_map = Resource(impatient, "core/v1:ConfigMap", declared).create()
     timer = threading.Timer(0.3, impatient.cancel)
     timer.start()
@@ -351,9 +271,9 @@ def test_an_invalid_object_is_refused_by_field_at_preview_and_at_creation(
     plane: Any, backend: KubernetesBackend, change: dict, message: str
 ) -> None:
     namespace = plane.namespace("invalid")
-    good = Resource(backend, "apps/v1:Deployment", _deployment(namespace))
+    good = Resource(backend, "apps/v1:Deployment", a_deployment(namespace))
     good.preview()
-    bad = Resource(backend, "apps/v1:Deployment", _with(_deployment(namespace), **change))
+    bad = Resource(backend, "apps/v1:Deployment", changed(a_deployment(namespace), **change))
     for attempt in (bad.preview, bad.create):
         with pytest.raises(ApiError, match=message):
             attempt()
@@ -380,137 +300,19 @@ def test_a_generated_name_is_refused(backend: KubernetesBackend) -> None:
     assert [failure.property for failure in failures] == ["metadata.generateName"]
 
 
-def test_a_definition_is_served_when_its_creation_returns(plane: Any, backend: KubernetesBackend) -> None:
-    schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": {"size": {"type": "integer"}}}}}
-    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    names = {"kind": "Widget", "plural": "widgets", "singular": "widget"}
-    spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]}
-    declared = {"metadata": {"name": "widgets.example.com"}, "spec": spec}
-    definition = Resource(backend, "apiextensions.k8s.io/v1:CustomResourceDefinition", declared).create()
-    namespace = plane.namespace("widgets")
-    widget = {"metadata": {"name": "w", "namespace": namespace}, "spec": {"size": 1}}
-    custom = Resource(backend, "example.com/v1:Widget", widget).create()
-    custom.update(_with(widget, spec__size=2))
-    assert custom.outputs["spec"] == {"size": 2}
-    with pytest.raises(ApiError, match="size"):
-        custom.update(_with(widget, spec__size="big"))
-    definition.delete()
-    assert custom.refresh() is None
-
-
-def test_a_definition_that_is_never_served_is_remembered(
-    backend: KubernetesBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = {"kind": "Namespace", "plural": "clashes", "singular": "clash"}
-    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
-    one = {"group": "clash.example.com", "scope": "Cluster", "names": names, "versions": [version]}
-    other = one | {"names": names | {"plural": "others", "singular": "clash"}}
-    token = "apiextensions.k8s.io/v1:CustomResourceDefinition"
-    first = Resource(backend, token, {"metadata": {"name": "clashes.clash.example.com"}, "spec": one}).create()
-    monkeypatch.setattr(kubernetes, "DEFINITION_TIMEOUT", 0.3)
-    second = Resource(backend, token, {"metadata": {"name": "others.clash.example.com"}, "spec": other})
-    with pytest.raises(PartialCreate, match="already in use") as partial:
-        second.create()
-    assert partial.value.id == "others.clash.example.com"
-    second.id, second.outputs = partial.value.id, partial.value.outputs
-    second.delete()
-    first.delete()
-
-
-def test_a_patch_adds_to_an_object_and_takes_only_that_away(plane: Any, backend: KubernetesBackend) -> None:
-    namespace = plane.namespace("patched")
-    metadata = {"name": "default", "namespace": namespace, "labels": {"added": "1"}}
-    patch = Resource(
-        backend, "core/v1:ServiceAccountPatch", {"metadata": metadata, "automountServiceAccountToken": False}
-    )
-    account = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
-    _wait_for(plane, account)
-    patch.create()
-    live = plane.client.request("GET", account, "account")
-    assert (live["metadata"]["labels"], live["automountServiceAccountToken"]) == ({"added": "1"}, False)
-    patch.delete()
-    live = plane.client.request("GET", account, "account")
-    assert "labels" not in live["metadata"]
-    assert "automountServiceAccountToken" not in live
-
-
-def test_a_patch_of_nothing_is_refused(plane: Any, backend: KubernetesBackend) -> None:
-    metadata = {"name": "nobody", "namespace": plane.namespace("unpatched")}
-    patch = Resource(backend, "core/v1:ServiceAccountPatch", {"metadata": metadata})
-    with pytest.raises(ProviderError, match="ServiceAccount unpatched/nobody doesn't exist"):
-        patch.create()
-
-
-def _wait_for(plane: Any, path: str) -> None:
-    for _ in range(200):
-        try:
-            plane.client.request("GET", path, path)
-        except ApiError:
-            time.sleep(0.1)
-        else:
-            return
-    pytest.fail(f"{path} never came")
-
-
-def test_a_preview_makes_nothing_and_leaves_open_what_only_the_server_knows(
-    plane: Any, backend: KubernetesBackend
-) -> None:
-    namespace = plane.namespace("previewed")
-    service = {"metadata": {"name": "s", "namespace": namespace}, "spec": {"ports": [{"port": 80}]}}
-    resource = Resource(backend, "core/v1:Service", service)
-    outputs = resource.preview()
-    assert outputs["metadata"]["uid"] is UNKNOWN
-    assert outputs["spec"]["clusterIP"] is UNKNOWN
-    assert outputs["metadata"]["name"] == "s"
-    resource.id = f"{namespace}/s"
-    assert resource.refresh() is None
-
-
-@pytest.mark.parametrize(
-    "declared",
-    [
-        _config_map("not-made-yet"),
-        _config_map("default") | {"data": UNKNOWN},
-        {"metadata": {"name": UNKNOWN}, "data": {"a": "1"}},
-        {"metadata": UNKNOWN},
-    ],
-)
-def test_a_preview_allows_for_what_is_not_there_yet(backend: KubernetesBackend, declared: dict) -> None:
-    outputs = Resource(backend, "core/v1:ConfigMap", declared).preview()
-    assert contains_unknown(outputs)
-    assert outputs.items() >= {key: value for key, value in declared.items() if key != "metadata"}.items()
-
-
-def test_a_previewed_update_changes_nothing_and_is_checked(plane: Any, backend: KubernetesBackend) -> None:
-    namespace = plane.namespace("preview-update")
-    declared = _deployment(namespace)
-    deployment = Resource(backend, "apps/v1:Deployment", declared).create()
-    outputs = deployment.update(_with(declared, spec__replicas=5), preview=True)
-    assert outputs["spec"]["replicas"] == 5
-    with pytest.raises(ApiError, match=r"spec\.replicas"):
-        deployment.update(_with(declared, spec__replicas=-1), preview=True)
-    assert (deployment.refresh() or {})["spec"]["replicas"] == 1
-
-
-def test_an_unknown_name_counts_as_a_replacement(plane: Any, backend: KubernetesBackend) -> None:
-    namespace = plane.namespace("unknown-name")
-    config_map = Resource(backend, "core/v1:ConfigMap", _config_map(namespace)).create()
-    assert config_map.diff(_with(config_map.inputs, metadata__name=UNKNOWN)).replaces == ("metadata.name",)
-
-
 def test_an_object_is_imported_as_it_could_be_declared(plane: Any, backend: KubernetesBackend) -> None:
     namespace = plane.namespace("imported")
-    plane.apply({"apiVersion": "v1", "kind": "ConfigMap", **_config_map(namespace, k="v")})
+    plane.apply({"apiVersion": "v1", "kind": "ConfigMap", **a_config_map(namespace, k="v")})
     found = backend.read("kubernetes:core/v1:ConfigMap", "urn:x::y", f"{namespace}/settings", {}, {})
     assert found is not None
     assert found.id == f"{namespace}/settings"
-    assert found.inputs == {"apiVersion": "v1", "kind": "ConfigMap", **_config_map(namespace, k="v")}
+    assert found.inputs == {"apiVersion": "v1", "kind": "ConfigMap", **a_config_map(namespace, k="v")}
 
 
 def test_an_object_that_is_already_there_is_taken_over(plane: Any, backend: KubernetesBackend) -> None:
     namespace = plane.namespace("taken")
-    plane.apply({"apiVersion": "v1", "kind": "ConfigMap", **_config_map(namespace, a="old")})
-    config_map = Resource(backend, "core/v1:ConfigMap", _config_map(namespace, a="new")).create()
+    plane.apply({"apiVersion": "v1", "kind": "ConfigMap", **a_config_map(namespace, a="old")})
+    config_map = Resource(backend, "core/v1:ConfigMap", a_config_map(namespace, a="new")).create()
     assert config_map.outputs["data"] == {"a": "new"}
 
 
@@ -520,7 +322,7 @@ def test_without_an_api_server_a_preview_works_and_everything_else_says_so(monke
     cluster = {"name": "k", "cluster": {"server": "http://127.0.0.1:1"}}
     context = {"name": "c", "context": {"cluster": "k"}}
     lost.configure({"kubeconfig": {"current-context": "c", "contexts": [context], "clusters": [cluster]}})
-    config_map = Resource(lost, "core/v1:ConfigMap", _config_map("default"))
+    config_map = Resource(lost, "core/v1:ConfigMap", a_config_map("default"))
     assert config_map.preview()["data"] == {"a": "1"}
     for attempt in (config_map.create, config_map.refresh, config_map.delete):
         with pytest.raises(Unreachable, match=r"no answer from http://127\.0\.0\.1:1"):
