@@ -21,5 +21,5 @@ e2e: setup ; @$(PYTEST) -m e2e $(SPREAD) $(ARGS)
 bench: setup ; @.venv/bin/python bench/run.py $(ARGS)
 runtime-image: setup ; @$(RINGFENCE) image build $(ARGS)
 doctor: setup ; @$(RINGFENCE) doctor $(ARGS)
-lint: setup ; @.venv/bin/ruff check $(ARGS) .
+lint: setup ; @.venv/bin/ruff check . && .venv/bin/ruff format --check .
 setup: ; @$(SETUP)

@@ -60,8 +60,9 @@ def key_uses(names: Names) -> tuple[Statement, ...]:
         "kms:EncryptionContext:aws:cloudtrail:arn": names.arn("cloudtrail", "trail/*", region="*"),
     }
     return (
-        statement("Allow", "kms:GenerateDataKey*", "*", {**from_trail, "StringLike": context}, _CLOUDTRAIL,
-                  "TrailEncrypts"),
+        statement(
+            "Allow", "kms:GenerateDataKey*", "*", {**from_trail, "StringLike": context}, _CLOUDTRAIL, "TrailEncrypts"
+        ),
         statement("Allow", "kms:DescribeKey", "*", from_trail, _CLOUDTRAIL, "TrailFindsTheKey"),
     )
 
@@ -73,14 +74,26 @@ def bucket_statements(names: Names) -> tuple[Statement, ...]:
     from_trail = {"aws:SourceArn": trail_arn(names)}
     return (
         statement("Allow", "s3:GetBucketAcl", arn, {"StringEquals": from_trail}, _CLOUDTRAIL, "TrailFindsBucket"),
-        statement("Allow", "s3:PutObject", records,
-                  {"StringEquals": {**from_trail, "s3:x-amz-acl": "bucket-owner-full-control"}}, _CLOUDTRAIL,
-                  "TrailWritesRecords"),
+        statement(
+            "Allow",
+            "s3:PutObject",
+            records,
+            {"StringEquals": {**from_trail, "s3:x-amz-acl": "bucket-owner-full-control"}},
+            _CLOUDTRAIL,
+            "TrailWritesRecords",
+        ),
         # An AWS service writes with its own service principal; every other writer is a person or a program.
-        statement("Deny", ["s3:PutObject", "s3:PutObjectAcl", "s3:PutObjectRetention", "s3:PutObjectLegalHold"],
-                  f"{arn}/*", {"BoolIfExists": {"aws:PrincipalIsAWSService": "false"}}, "*", "NobodyElseWrites"),
-        statement("Deny", ["s3:BypassGovernanceRetention", "s3:DeleteObjectVersion"], f"{arn}/*", None, "*",
-                  "RecordsStay"),
+        statement(
+            "Deny",
+            ["s3:PutObject", "s3:PutObjectAcl", "s3:PutObjectRetention", "s3:PutObjectLegalHold"],
+            f"{arn}/*",
+            {"BoolIfExists": {"aws:PrincipalIsAWSService": "false"}},
+            "*",
+            "NobodyElseWrites",
+        ),
+        statement(
+            "Deny", ["s3:BypassGovernanceRetention", "s3:DeleteObjectVersion"], f"{arn}/*", None, "*", "RecordsStay"
+        ),
     )
 
 
@@ -104,8 +117,14 @@ class AuditTrail(pulumi.ComponentResource):
         store = PrivateBucket(
             f"{name}-bucket",
             PrivateBucketArgs(
-                names, _PURPOSE, kms_key_arn=key.arn, statements=bucket_statements(names), object_lock=True,
-                keep=args.keep, noncurrent_days=None, expire_days=args.expire_days,
+                names,
+                _PURPOSE,
+                kms_key_arn=key.arn,
+                statements=bucket_statements(names),
+                object_lock=True,
+                keep=args.keep,
+                noncurrent_days=None,
+                expire_days=args.expire_days,
             ),
             pulumi.ResourceOptions(parent=self),
         )

@@ -42,7 +42,10 @@ def driver_document(names: Names) -> str:
     own = {"StringEquals": {f"aws:ResourceTag/{_ENVIRONMENT_TAG}": names.environment}}
     # The driver's own tag, which nodes' root volumes don't have.
     made = {"StringEquals": own["StringEquals"] | {"aws:ResourceTag/ebs.csi.aws.com/cluster": "true"}}
-    asked = {"StringEquals": {f"aws:RequestTag/{_ENVIRONMENT_TAG}": names.environment}, "Bool": {"ec2:Encrypted": "true"}}
+    asked = {
+        "StringEquals": {f"aws:RequestTag/{_ENVIRONMENT_TAG}": names.environment},
+        "Bool": {"ec2:Encrypted": "true"},
+    }
     return document(
         statement(
             "Allow",

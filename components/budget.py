@@ -52,8 +52,14 @@ def _from_this_account(names: Names) -> dict[str, dict[str, str]]:
 def key_use(names: Names) -> Statement:
     """SNS needs the sender, not itself, to be allowed the topic's key
     (docs.aws.amazon.com/sns/latest/dg/sns-key-management.html)."""
-    return statement("Allow", ["kms:Decrypt", "kms:GenerateDataKey*"], "*", _from_this_account(names),
-                     {"Service": _SENDERS}, "SendersEncrypt")
+    return statement(
+        "Allow",
+        ["kms:Decrypt", "kms:GenerateDataKey*"],
+        "*",
+        _from_this_account(names),
+        {"Service": _SENDERS},
+        "SendersEncrypt",
+    )
 
 
 def topic_policy(names: Names, topic_arn: str) -> str:

@@ -106,7 +106,12 @@ def _from(source: str, name: str | None = None) -> list[Json]:
 
 def _unclaim() -> Json:
     """Who sends is decided by its address: what it says about its pod, its invocation and its environment is dropped."""
-    claims = (r"^k8s[.]", f"^{re.escape(LABEL_DOMAIN)}", f"^{re.escape(t.INVOCATION_ID)}", f"^{re.escape(t.ENVIRONMENT)}")
+    claims = (
+        r"^k8s[.]",
+        f"^{re.escape(LABEL_DOMAIN)}",
+        f"^{re.escape(t.INVOCATION_ID)}",
+        f"^{re.escape(t.ENVIRONMENT)}",
+    )
     drop = [f"delete_matching_keys(resource.attributes, {_text(claim)})" for claim in claims]
     return {"error_mode": "propagate", **{f"{kind}_statements": drop for kind in ("log", "metric", "trace")}}
 
@@ -289,9 +294,7 @@ def gateway_config(names: Names) -> Json:
         "extensions": {"health_check": {"endpoint": f"${{env:POD_IP}}:{HEALTH_PORT}"}},
         "receivers": {"otlp/workloads": _otlp(t.OTLP_PORT), "otlp/agents": _otlp(t.AGENT_OTLP_PORT)},
         "processors": _gateway_processors(names),
-        "connectors": {
-            "routing": {"error_mode": "propagate", "default_pipelines": [f"logs/{TOOLS}"], "table": routes}
-        },
+        "connectors": {"routing": {"error_mode": "propagate", "default_pipelines": [f"logs/{TOOLS}"], "table": routes}},
         "exporters": _exporters(names),
         "service": {
             "extensions": ["health_check"],

@@ -39,7 +39,9 @@ class _Board:
         source = f"SOURCE '{self._names.log_group(stream)}' | {query}"
         self._add("log", title, {"query": source, "view": "table"})
 
-    def metric(self, metric: t.Metric, stat: str, label: str, dimensions: dict[str, str] | None = None, **more: Any) -> list:
+    def metric(
+        self, metric: t.Metric, stat: str, label: str, dimensions: dict[str, str] | None = None, **more: Any
+    ) -> list:
         """One of our own metrics, of this environment."""
         pairs = {t.ENVIRONMENT: self._names.base} | (dimensions or {})
         flat = [part for pair in pairs.items() for part in pair]
@@ -84,7 +86,9 @@ def agents_dashboard(names: Names) -> str:
     board.graph(
         "Cost per conversation (USD)", *(board.metric(t.CONVERSATION_COST, s, s) for s in ("p50", "p95", "Maximum"))
     )
-    board.graph("Context window used (1 = full)", *(board.metric(t.CONTEXT_WINDOW, s, s) for s in ("p50", "p95", "Maximum")))
+    board.graph(
+        "Context window used (1 = full)", *(board.metric(t.CONTEXT_WINDOW, s, s) for s in ("p50", "p95", "Maximum"))
+    )
     board.graph(
         "Decisions of the gate",
         *(board.metric(t.DECISIONS, "Sum", value, {t.OUTCOME: value}) for value in (t.ALLOWED, t.REFUSED)),
@@ -104,7 +108,13 @@ def platform_dashboard(names: Names) -> str:
     board.graph("Sandboxes", *(board.metric(t.SANDBOXES, "Maximum", s, {t.STATE: s}) for s in t.VALUES[t.STATE]))
     board.graph(
         "Pods that find no node",
-        ["AWS/EKS", "scheduler_pending_pods_UNSCHEDULABLE", "ClusterName", names.base, {"stat": "Maximum", "label": "pods"}],
+        [
+            "AWS/EKS",
+            "scheduler_pending_pods_UNSCHEDULABLE",
+            "ClusterName",
+            names.base,
+            {"stat": "Maximum", "label": "pods"},
+        ],
     )
     nodes = f'{{AWS/EC2,AutoScalingGroupName}} MetricName="CPUUtilization" "eks-{names.name("sandbox")}"'
     board.graph(
@@ -123,7 +133,13 @@ def platform_dashboard(names: Names) -> str:
     board.logs("Secrets store: requests", "vault-audit", "stats count(*) as lines by bin(5m)")
     board.graph(
         "Audit events",
-        ["AWS/Logs", "IncomingLogEvents", "LogGroupName", names.log_group("audit"), {"stat": "Sum", "label": "arrived"}],
+        [
+            "AWS/Logs",
+            "IncomingLogEvents",
+            "LogGroupName",
+            names.log_group("audit"),
+            {"stat": "Sum", "label": "arrived"},
+        ],
         board.metric(t.AUDIT_WRITES, "Sum", "failed", {t.OUTCOME: t.FAILED}),
     )
     board.graph("Lost by the collector", *(board.metric(m, "Sum", m.name) for m in (*t.SEND_FAILURES, *t.REFUSALS)))

@@ -36,7 +36,11 @@ def environment_domains(names: Names) -> tuple[str, ...]:
     """
     suffixes = {"aws-cn": ("amazonaws.com.cn",)}.get(names.partition, ())
     compute = "ec2.internal" if names.region == "us-east-1" else f"{names.region}.compute.internal"
-    return (*(f"*.{suffix}" for suffix in ("amazonaws.com", "api.aws", *suffixes)), f"*.{compute}", f"*.{private_zone(names)}")
+    return (
+        *(f"*.{suffix}" for suffix in ("amazonaws.com", "api.aws", *suffixes)),
+        f"*.{compute}",
+        f"*.{private_zone(names)}",
+    )
 
 
 def query_log_resource_policy(names: Names) -> str:

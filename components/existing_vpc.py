@@ -112,6 +112,5 @@ def _checked(
 
     checked = pulumi.Output.all(**tables).apply(refuse)
     return {
-        zone: pulumi.Output.all(checked, subnet).apply(lambda both: both[1])
-        for zone, subnet in sorted(subnets.items())
+        zone: pulumi.Output.all(checked, subnet).apply(lambda both: both[1]) for zone, subnet in sorted(subnets.items())
     }

@@ -36,8 +36,9 @@ CUSTOM_IDENTIFIERS = {
 
 def data_protection_policy(names: Names, findings_log_group: str) -> str:
     """The data protection policy document: reports findings to `findings_log_group` and masks what was found."""
-    managed = [names.arn("dataprotection", f"data-identifier/{name}", region="", account="aws")
-               for name in MANAGED_IDENTIFIERS]
+    managed = [
+        names.arn("dataprotection", f"data-identifier/{name}", region="", account="aws") for name in MANAGED_IDENTIFIERS
+    ]
     identifiers = [*managed, *sorted(CUSTOM_IDENTIFIERS)]
     policy = {
         "Name": names.name("log-protection"),
@@ -52,9 +53,7 @@ def data_protection_policy(names: Names, findings_log_group: str) -> str:
             {
                 "Sid": "Report",
                 "DataIdentifier": identifiers,
-                "Operation": {
-                    "Audit": {"FindingsDestination": {"CloudWatchLogs": {"LogGroup": findings_log_group}}}
-                },
+                "Operation": {"Audit": {"FindingsDestination": {"CloudWatchLogs": {"LogGroup": findings_log_group}}}},
             },
             {"Sid": "Mask", "DataIdentifier": identifiers, "Operation": {"Deidentify": {"MaskConfig": {}}}},
         ],

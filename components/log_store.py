@@ -100,8 +100,12 @@ class LogStore(pulumi.ComponentResource):
         names, days = args.names, _retention(args)
         child = pulumi.ResourceOptions(parent=self)
         key = encryption_key(
-            name, names, "logs", "Encrypts the log groups of one Ringfence environment",
-            (key_use(names),), self,
+            name,
+            names,
+            "logs",
+            "Encrypts the log groups of one Ringfence environment",
+            (key_use(names),),
+            self,
         )
         self.key_arn: pulumi.Output[str] = key.arn
         self.group_names: dict[str, str] = {stream: names.log_group(stream) for stream in STREAMS}

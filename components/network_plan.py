@@ -55,7 +55,9 @@ def _zone_problems(zones: Sequence[str], region: str) -> list[Problem]:
     for zone in zones:
         match = _ZONE.match(zone)
         if not match:
-            problems.append(Problem("network", "zones", f"{zone!r} is not a zone name", f"e.g. {region}a; letters a to h"))
+            problems.append(
+                Problem("network", "zones", f"{zone!r} is not a zone name", f"e.g. {region}a; letters a to h")
+            )
         elif match["region"] != region:
             problems.append(Problem("network", "zones", f"{zone!r} is not in {region}", f"use a zone of {region}"))
     return problems

@@ -260,7 +260,11 @@ class Vault(pulumi.ComponentResource):
         made = pulumi.Output.secret(
             pulumi.Output.all(authority.base64, server.base64).apply(
                 lambda seeds: tls.server_credentials(
-                    base64.b64decode(seeds[0]), authority_name, base64.b64decode(seeds[1]), config.server_hosts(), rotation
+                    base64.b64decode(seeds[0]),
+                    authority_name,
+                    base64.b64decode(seeds[1]),
+                    config.server_hosts(),
+                    rotation,
                 )
             )
         )
@@ -294,7 +298,10 @@ class Vault(pulumi.ComponentResource):
             # A Service counts as ready once a server is, which may take an operator.
             meta = self._meta(service, annotations={"pulumi.com/skipAwait": "true"})
             k8s.core.v1.Service(
-                f"{self._name}-service-{service}", metadata=meta, spec=manifests.service_spec(headless), opts=self._inside
+                f"{self._name}-service-{service}",
+                metadata=meta,
+                spec=manifests.service_spec(headless),
+                opts=self._inside,
             )
         k8s.policy.v1.PodDisruptionBudget(
             f"{self._name}-disruption",

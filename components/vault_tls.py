@@ -49,9 +49,13 @@ def rotation_problems(rotation: str, today: date) -> list[Problem]:
         return [Problem("vault", "tls_rotation", f"{rotation} is in the future: no certificate is valid yet", remedy)]
     if start < AUTHORITY_FROM or expiry(rotation) > AUTHORITY_UNTIL:
         limits = f"{AUTHORITY_FROM} to {AUTHORITY_UNTIL - timedelta(days=SERVER_DAYS)}"
-        return [Problem("vault", "tls_rotation", f"{rotation} is outside of the authority's life", f"a day in {limits}")]
+        return [
+            Problem("vault", "tls_rotation", f"{rotation} is outside of the authority's life", f"a day in {limits}")
+        ]
     if expiry(rotation) <= today:
-        return [Problem("vault", "tls_rotation", f"the certificate of {rotation} expired on {expiry(rotation)}", remedy)]
+        return [
+            Problem("vault", "tls_rotation", f"the certificate of {rotation} expired on {expiry(rotation)}", remedy)
+        ]
     return []
 
 

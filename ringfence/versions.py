@@ -56,12 +56,8 @@ ENVOY_SHA512 = {
 
 # The secrets store, by index digest, as several public deployments pin them alike (read 2026-11-22). OpenBao 2.7 has no AWS
 # KMS seal built in any more (openbao.org/docs/2.6.x/configuration/seal); 2.6.3 is the newest release that does.
-OPENBAO_IMAGE = (
-    "quay.io/openbao/openbao:2.6.3@sha256:a60afafda36337abe833c4a63894bf1095098f29abea4091e7e555a33dd52889"
-)
-VAULT_IMAGE = (
-    "docker.io/hashicorp/vault:2.1.1@sha256:47f14a6acb98f48d798a07df7c83f23a6e636e1cf724c5f8ff165cb32667a1e2"
-)
+OPENBAO_IMAGE = "quay.io/openbao/openbao:2.6.3@sha256:a60afafda36337abe833c4a63894bf1095098f29abea4091e7e555a33dd52889"
+VAULT_IMAGE = "docker.io/hashicorp/vault:2.1.1@sha256:47f14a6acb98f48d798a07df7c83f23a6e636e1cf724c5f8ff165cb32667a1e2"
 # Uploads its snapshots; by index digest, as above.
 AWS_CLI_IMAGE = (
     "public.ecr.aws/aws-cli/aws-cli:2.37.0@sha256:337494c2047176fe9abcf45a5d1eaf1c2c62cae40953284fb1143b5c6170f065"

@@ -39,7 +39,8 @@ def _runtime_tool(tool: Tool, names: Names, port: int | None) -> dict[str, Any]:
         ],
         "egress": {"domains": list(tool.egress.domains)},
         "arguments": {
-            name: rule.model_dump(mode="json", by_alias=True, exclude_none=True) for name, rule in tool.arguments.items()
+            name: rule.model_dump(mode="json", by_alias=True, exclude_none=True)
+            for name, rule in tool.arguments.items()
         },
         "port": port,
     }

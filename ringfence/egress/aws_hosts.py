@@ -121,7 +121,11 @@ def _buckets(resources: list[str]) -> tuple[set[str], list[tuple[str, str]]]:
         else:
             found.add(bucket)
             continue
-        wrong.append((f"{resource!r} {why}", "write each bucket's name, e.g. arn:${partition}:s3:::reports-${account}/*"))
+        wrong.append(
+            (f"{resource!r} {why}", "write each bucket's name, e.g. arn:${partition}:s3:::reports-${account}/*")
+        )
     if not own:
-        wrong.append(("has actions of s3 but no bucket", "add arn:${partition}:s3:::bucket or its objects to resources"))
+        wrong.append(
+            ("has actions of s3 but no bucket", "add arn:${partition}:s3:::bucket or its objects to resources")
+        )
     return found, wrong

@@ -148,7 +148,9 @@ def status(project: Path, stack: str, as_json: bool) -> None:
         pending = f", {state['pending']} unfinished operations" if state["pending"] else ""
         click.echo(f"stack       {name}: {state['resources']} resources{pending}")
     if found["unrecorded"]:
-        click.echo("unrecorded  a run is at work, or was killed before its state was written: then the next one starts over")
+        click.echo(
+            "unrecorded  a run is at work, or was killed before its state was written: then the next one starts over"
+        )
     click.echo(f"last up     {found['last_up'].get('at', 'never, or down since')}")
     for row in found["conversations"]:
         held = f" + {row['reserved_usd']} held" if row["active"] else ""

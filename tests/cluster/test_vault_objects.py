@@ -46,7 +46,9 @@ def core(api_server) -> client.CoreV1Api:
         if manifest["kind"] == "ServiceAccount":
             core.create_namespaced_service_account(VAULT_NAMESPACE, manifest)
     deadline = time.monotonic() + 30
-    while not any(m.metadata.name == "kube-root-ca.crt" for m in core.list_namespaced_config_map(VAULT_NAMESPACE).items):
+    while not any(
+        m.metadata.name == "kube-root-ca.crt" for m in core.list_namespaced_config_map(VAULT_NAMESPACE).items
+    ):
         assert time.monotonic() < deadline, "the namespace has no cluster CA"
         time.sleep(0.1)
     yield core

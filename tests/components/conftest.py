@@ -119,8 +119,11 @@ class Recording:
 
     def unparented(self) -> list[Registered]:
         """Cloud resources that hang on the stack itself instead of on a component."""
-        return [r for r in self.resources
-                if r.custom and r.parent_type == "pulumi:pulumi:Stack" and not r.type.startswith("pulumi:providers:")]
+        return [
+            r
+            for r in self.resources
+            if r.custom and r.parent_type == "pulumi:pulumi:Stack" and not r.type.startswith("pulumi:providers:")
+        ]
 
     def types(self) -> dict[str, int]:
         """How many resources of each type there are."""
@@ -227,8 +230,16 @@ class Recorder:
     called: `(token, arguments) -> result` of a data source; without it none may be called.
     """
 
-    def __call__(self, program: Callable[[], Any], *, preview: bool = False, computed: Computed | None = None,
-                 called: Called | None = None, project: str = "ringfence", stack: str = "test") -> Recording:
+    def __call__(
+        self,
+        program: Callable[[], Any],
+        *,
+        preview: bool = False,
+        computed: Computed | None = None,
+        called: Called | None = None,
+        project: str = "ringfence",
+        stack: str = "test",
+    ) -> Recording:
         recording = Recording(preview, [])
 
         def run() -> None:

@@ -10,11 +10,17 @@ import pytest
 class _Pair(pulumi.ComponentResource):
     def __init__(self, name: str, opts: pulumi.ResourceOptions | None = None):
         super().__init__("ringfence:index:Pair", name, None, opts)
-        self.vpc = aws.ec2.Vpc(f"{name}-vpc", cidr_block="10.0.0.0/16",
-                               opts=pulumi.ResourceOptions(parent=self, protect=True, ignore_changes=["tags"]))
-        self.subnet = aws.ec2.Subnet(f"{name}-a", vpc_id=self.vpc.id, cidr_block="10.0.0.0/20",
-                                     opts=pulumi.ResourceOptions(parent=self, depends_on=[self.vpc],
-                                                                 delete_before_replace=True))
+        self.vpc = aws.ec2.Vpc(
+            f"{name}-vpc",
+            cidr_block="10.0.0.0/16",
+            opts=pulumi.ResourceOptions(parent=self, protect=True, ignore_changes=["tags"]),
+        )
+        self.subnet = aws.ec2.Subnet(
+            f"{name}-a",
+            vpc_id=self.vpc.id,
+            cidr_block="10.0.0.0/20",
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[self.vpc], delete_before_replace=True),
+        )
         self.register_outputs({})
 
 

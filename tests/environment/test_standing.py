@@ -37,7 +37,9 @@ def test_boto3_sees_a_role_for_every_tool_with_the_boundary(standing: Standing):
     for tool, arn in arns.items():
         role = iam.get_role(RoleName=arn.rsplit("/", 1)[1])["Role"]
         assert role["Arn"] == arn
-        assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == boundary_arn(Names("ringfence", "local", "123456789012", "us-east-1"), tool)
+        assert role["PermissionsBoundary"]["PermissionsBoundaryArn"] == boundary_arn(
+            Names("ringfence", "local", "123456789012", "us-east-1"), tool
+        )
 
 
 def test_boto3_sees_a_sandbox_subnet_without_a_default_route_beside_one_with(standing: Standing):
@@ -93,14 +95,18 @@ def test_tools_with_grants_reach_their_own_hosts_of_aws_and_the_resolver_lets_th
     assert "bedrock" not in listeners
     lists = [found["inputs"]["domains"] for found in resources if found["type"].endswith(":ResolverFirewallDomainList")]
     assert any(set(hosts.values()) <= set(domains) for domains in lists)
-    unit = json.loads(kubectl(standing, "get", "configmap", "sandbox-unit", "-n", "ringfence-system")["data"]["unit.json"])
+    unit = json.loads(
+        kubectl(standing, "get", "configmap", "sandbox-unit", "-n", "ringfence-system")["data"]["unit.json"]
+    )
     assert set(unit["toolPorts"]) == {*hosts, "web-fetch"}
 
 
 def test_boto3_sees_the_proxies_table_under_the_gateway_endpoints_of_s3_and_dynamodb(standing: Standing):
     ec2 = standing.client("ec2")
     vpc = {"Name": "vpc-id", "Values": [standing.engine().outputs()["vpcId"]]}
-    (table,) = ec2.describe_route_tables(Filters=[vpc, {"Name": "tag:Name", "Values": ["ringfence-local-public"]}])["RouteTables"]
+    (table,) = ec2.describe_route_tables(Filters=[vpc, {"Name": "tag:Name", "Values": ["ringfence-local-public"]}])[
+        "RouteTables"
+    ]
     found = {
         endpoint["ServiceName"].rpartition(".")[2]: endpoint
         for endpoint in ec2.describe_vpc_endpoints(Filters=[vpc])["VpcEndpoints"]

@@ -31,7 +31,9 @@ from ringfence.gateway.serving import listening, serving
 from ringfence.invocation import Invocation, Refusal, new_id
 
 KEY = "sk-proj-THE0PROVIDERS0OWN0KEY0THAT0NOBODY0SEES"
-AWS = Credentials("AKIDEXAMPLEEXAMPLE00", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "the-session-token-of-the-control-side")
+AWS = Credentials(
+    "AKIDEXAMPLEEXAMPLE00", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "the-session-token-of-the-control-side"
+)
 REGION = "us-east-1"
 OPENAI_MODEL, ANTHROPIC_MODEL = "gpt-4o", "claude-sonnet-4-5"
 BEDROCK_MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -46,7 +48,9 @@ def event_message(kind: str, payload: dict[str, Any]) -> bytes:
     """One message of an AWS event stream."""
     headers = b""
     for name, value in ((":message-type", "event"), (":event-type", kind), (":content-type", "application/json")):
-        headers += struct.pack("!B", len(name)) + name.encode() + b"\x07" + struct.pack("!H", len(value)) + value.encode()
+        headers += (
+            struct.pack("!B", len(name)) + name.encode() + b"\x07" + struct.pack("!H", len(value)) + value.encode()
+        )
     body = json.dumps(payload).encode()
     prelude = struct.pack("!II", 16 + len(headers) + len(body), len(headers))
     prelude += struct.pack("!I", binascii.crc32(prelude))
@@ -128,41 +132,68 @@ class Provider:
         head = {"id": "c1", "model": body["model"]}
         if not body.get("stream"):
             message = {"role": "assistant", "content": self.text}
-            answer = head | {"object": "chat.completion", "created": 1, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+            answer = head | {
+                "object": "chat.completion",
+                "created": 1,
+                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+            }
             return JSONResponse(answer | ({"usage": usage} if usage else {}), headers=self.headers)
-        chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": {"content": part + " "}}]} for part in self.text.split()]
+        chunks: list[dict[str, Any]] = [
+            {"choices": [{"index": 0, "delta": {"content": part + " "}}]} for part in self.text.split()
+        ]
         if usage and body.get("stream_options", {}).get("include_usage"):
             chunks.append({"choices": [], "usage": usage})
-        events = [f"data: {json.dumps(head | {'object': 'chat.completion.chunk', 'created': 1} | chunk)}\n\n".encode() for chunk in chunks]
+        events = [
+            f"data: {json.dumps(head | {'object': 'chat.completion.chunk', 'created': 1} | chunk)}\n\n".encode()
+            for chunk in chunks
+        ]
         return self._stream([*events, b"data: [DONE]\n\n"], "text/event-stream")
 
     def _anthropic(self, body: dict[str, Any], streaming: bool, sse: bool) -> Response:
         start = {"input_tokens": self.usage[0], "output_tokens": 1} if self.usage else {}
         end = {"output_tokens": self.usage[1]} if self.usage else {}
         if not streaming:
-            answer = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": self.text}], "usage": start | end}
+            answer = {
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "text", "text": self.text}],
+                "usage": start | end,
+            }
             return JSONResponse(answer, headers=self.headers)
         events: list[dict[str, Any]] = [
             {"type": "message_start", "message": {"usage": start}},
-            *({"type": "content_block_delta", "delta": {"type": "text_delta", "text": part + " "}} for part in self.text.split()),
+            *(
+                {"type": "content_block_delta", "delta": {"type": "text_delta", "text": part + " "}}
+                for part in self.text.split()
+            ),
             {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": end},
             {"type": "message_stop"},
         ]
         if sse:
             return self._stream(
-                [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events], "text/event-stream"
+                [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events],
+                "text/event-stream",
             )
         chunks = [{"bytes": base64.b64encode(json.dumps(event).encode()).decode()} for event in events]
         return self._stream([event_message("chunk", chunk) for chunk in chunks], "application/vnd.amazon.eventstream")
 
     def _converse(self, streaming: bool) -> Response:
-        usage = {"inputTokens": self.usage[0], "outputTokens": self.usage[1], "totalTokens": sum(self.usage)} if self.usage else {}
+        usage = (
+            {"inputTokens": self.usage[0], "outputTokens": self.usage[1], "totalTokens": sum(self.usage)}
+            if self.usage
+            else {}
+        )
         if not streaming:
             message = {"role": "assistant", "content": [{"text": self.text}]}
-            return JSONResponse({"output": {"message": message}, "stopReason": "end_turn", "usage": usage, "metrics": {"latencyMs": 1}})
+            return JSONResponse(
+                {"output": {"message": message}, "stopReason": "end_turn", "usage": usage, "metrics": {"latencyMs": 1}}
+            )
         messages = [
             event_message("messageStart", {"role": "assistant"}),
-            *(event_message("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": part + " "}}) for part in self.text.split()),
+            *(
+                event_message("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": part + " "}})
+                for part in self.text.split()
+            ),
             event_message("messageStop", {"stopReason": "end_turn"}),
             event_message("metadata", {"usage": usage, "metrics": {"latencyMs": 1}}),
         ]
@@ -193,7 +224,9 @@ class Lab:
     recorded: list[tuple[Invocation | None, Refusal]]
     stack: AsyncExitStack
 
-    def invocation(self, model: str = OPENAI_MODEL, seconds: float = 200, conversation: str = "", user: str = "ada") -> Invocation:
+    def invocation(
+        self, model: str = OPENAI_MODEL, seconds: float = 200, conversation: str = "", user: str = "ada"
+    ) -> Invocation:
         now = self.clock()
         return Invocation(
             new_id(), user, "a prompt", ("web-fetch",), now, now + timedelta(seconds=seconds), conversation, model
@@ -201,10 +234,14 @@ class Lab:
 
     async def client(self, token: str) -> httpx.AsyncClient:
         limits = httpx.Limits(max_connections=200)
-        client = httpx.AsyncClient(base_url=self.url, headers={"authorization": f"Bearer {token}"}, timeout=60, limits=limits)
+        client = httpx.AsyncClient(
+            base_url=self.url, headers={"authorization": f"Bearer {token}"}, timeout=60, limits=limits
+        )
         return await self.stack.enter_async_context(client)
 
-    async def sandbox(self, model: str = OPENAI_MODEL, max_usd: str = "10", **invocation: Any) -> tuple[Invocation, httpx.AsyncClient]:
+    async def sandbox(
+        self, model: str = OPENAI_MODEL, max_usd: str = "10", **invocation: Any
+    ) -> tuple[Invocation, httpx.AsyncClient]:
         """An open invocation and a client with its token."""
         made = self.invocation(model, **invocation)
         return made, await self.client(self.gateway.open(made, {"prompt": made.prompt}, max_usd=Decimal(max_usd)))

@@ -32,7 +32,9 @@ async def fifty_at_once(lab: Any, client: httpx.AsyncClient) -> list[httpx.Respo
     """Fifty different calls, all of them decided before the provider answers any."""
     lab.provider.hold = asyncio.Event()
     lab.provider.usage = (1000, 100_000)
-    calls = [asyncio.create_task(client.post("/v1/chat/completions", json=chat(f"call {n}", **EXPENSIVE))) for n in range(50)]
+    calls = [
+        asyncio.create_task(client.post("/v1/chat/completions", json=chat(f"call {n}", **EXPENSIVE))) for n in range(50)
+    ]
     while len(lab.provider.requests) + sum(call.done() for call in calls) < 50:
         await asyncio.sleep(0.01)
     lab.provider.hold.set()
@@ -64,7 +66,9 @@ async def test_a_call_that_is_too_large_does_not_stop_a_task_whose_next_one_fits
         assert lab.gateway.stopped(invocation.id) == Status.BUDGET_EXHAUSTED
 
 
-async def test_without_the_reservation_the_same_calls_cost_fifty_dollars(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_reservation_the_same_calls_cost_fifty_dollars(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The failure that the reservation prevents: check what was spent, then call, as many gateways do."""
     reserve = Ledger.reserve
 
@@ -118,7 +122,9 @@ async def test_an_exhausted_conversation_opens_no_further_invocation(start: Any)
 
 
 @pytest.mark.parametrize(("status", "free"), [(400, True), (429, True), (500, False), (503, False)])
-async def test_what_the_provider_refused_is_free_and_what_it_failed_at_is_not(start: Any, status: int, free: bool) -> None:
+async def test_what_the_provider_refused_is_free_and_what_it_failed_at_is_not(
+    start: Any, status: int, free: bool
+) -> None:
     async with start() as lab:
         lab.provider.status = status
         invocation, client = await lab.sandbox()

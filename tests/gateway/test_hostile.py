@@ -46,7 +46,12 @@ async def test_without_the_invocations_token_nothing_is_answered(start: Any, hea
         token = client.headers["authorization"].removeprefix("Bearer ")
         shown = {name: value.replace("{token}", token) for name, value in headers.items()}
         async with httpx.AsyncClient(base_url=lab.url, headers=shown) as stranger:
-            for method, path in (("POST", PATH), ("GET", "/v1/assignment"), ("POST", "/v1/events"), ("POST", "/v1/result")):
+            for method, path in (
+                ("POST", PATH),
+                ("GET", "/v1/assignment"),
+                ("POST", "/v1/events"),
+                ("POST", "/v1/result"),
+            ):
                 response = await stranger.request(method, path, json=chat())
                 assert (response.status_code, response.json()["error"]["code"]) == (401, "unauthorized")
         assert (await client.post(PATH, json=chat())).status_code == 200
@@ -143,9 +148,15 @@ DEAR: list[tuple[str, dict[str, Any]]] = [
     ("claude-sonnet-4-5", claude(thinking={"type": "enabled", "budget_tokens": 100})),
     ("claude-sonnet-4-5", claude(thinking={"type": "enabled"})),
     ("claude-sonnet-4-5", claude(**user({"type": "document", "source": {"type": "base64", "data": "AAAA"}}))),
-    ("claude-sonnet-4-5", claude(**user({"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}))),
+    (
+        "claude-sonnet-4-5",
+        claude(**user({"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}})),
+    ),
     ("claude-sonnet-4-5", claude(**user({"type": "image", "source": {"type": "base64", "data": "no base64!"}}))),
-    ("claude-sonnet-4-5", claude(**user({"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "7d"}}))),
+    (
+        "claude-sonnet-4-5",
+        claude(**user({"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "7d"}})),
+    ),
     ("claude-sonnet-4-5", claude(max_tokens=None, unheard_of=None)),
     (BEDROCK_MODEL, nova(additionalModelRequestFields={"max_tokens": 10**6})),
     (BEDROCK_MODEL, nova(guardrailConfig={"guardrailIdentifier": "g"})),
@@ -155,7 +166,10 @@ DEAR: list[tuple[str, dict[str, Any]]] = [
     (BEDROCK_MODEL, nova(inferenceConfig={"maxTokens": 10, "maxOutput": 9})),
     (BEDROCK_MODEL, nova(inferenceConfig=[])),
     (BEDROCK_MODEL, nova(messages=[{"role": "user", "content": [{"document": {"name": "d"}}]}])),
-    (BEDROCK_MODEL, nova(messages=[{"role": "user", "content": [{"image": {"format": "png", "source": {"s3Location": {}}}}]}])),
+    (
+        BEDROCK_MODEL,
+        nova(messages=[{"role": "user", "content": [{"image": {"format": "png", "source": {"s3Location": {}}}}]}]),
+    ),
 ]
 ROUTES = {"gpt-4o": PATH, "claude-sonnet-4-5": "/v1/messages", BEDROCK_MODEL: f"/model/{BEDROCK_MODEL}/converse"}
 
@@ -263,7 +277,10 @@ async def test_no_other_path_exists(start: Any) -> None:
         assert not lab.provider.requests
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", PATH), ("PUT", PATH), ("HEAD", "/v1/assignment"), ("POST", "/v1/assignment"), ("GET", "/v1/result")])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", PATH), ("PUT", PATH), ("HEAD", "/v1/assignment"), ("POST", "/v1/assignment"), ("GET", "/v1/result")],
+)
 async def test_other_methods_are_refused_and_take_nothing(start: Any, method: str, path: str) -> None:
     async with start() as lab:
         _, client = await lab.sandbox()
@@ -273,18 +290,34 @@ async def test_other_methods_are_refused_and_take_nothing(start: Any, method: st
 
 async def test_only_listed_headers_travel_in_either_direction(start: Any) -> None:
     async with start() as lab:
-        lab.provider.headers = {"set-cookie": "a=b", "openai-organization": "acme", "x-request-id": "r1", "x-ratelimit-remaining-requests": "5"}
+        lab.provider.headers = {
+            "set-cookie": "a=b",
+            "openai-organization": "acme",
+            "x-request-id": "r1",
+            "x-ratelimit-remaining-requests": "5",
+        }
         _, client = await lab.sandbox()
-        evil = {"x-evil": "1", "openai-organization": "other", "openai-beta": "x", "cookie": "c", "x-forwarded-for": "1.2.3.4", "user-agent": "evil"}
+        evil = {
+            "x-evil": "1",
+            "openai-organization": "other",
+            "openai-beta": "x",
+            "cookie": "c",
+            "x-forwarded-for": "1.2.3.4",
+            "user-agent": "evil",
+        }
         response = await client.post(PATH, json=chat(), headers=evil)
         assert response.headers["x-request-id"] == "r1"
-        assert not {"set-cookie", "openai-organization", "x-ratelimit-remaining-requests", "server"} & set(response.headers)
+        assert not {"set-cookie", "openai-organization", "x-ratelimit-remaining-requests", "server"} & set(
+            response.headers
+        )
         _, headers, _ = lab.provider.requests[0]
         assert headers["authorization"] == f"Bearer {KEY}"
         assert not {"x-evil", "openai-organization", "openai-beta", "cookie", "x-forwarded-for"} & set(headers)
         assert "evil" not in headers.get("user-agent", "")
         _, other = await lab.sandbox("claude-sonnet-4-5")
-        await other.post("/v1/messages", json=claude(), headers={"anthropic-version": "2023-06-01", "anthropic-beta": "x"})
+        await other.post(
+            "/v1/messages", json=claude(), headers={"anthropic-version": "2023-06-01", "anthropic-beta": "x"}
+        )
         _, headers, _ = lab.provider.requests[1]
         assert headers["anthropic-version"] == "2023-06-01"
         assert "anthropic-beta" not in headers

@@ -176,7 +176,9 @@ def test_a_kill_between_reserve_and_settle_counts_as_spent(tmp_path: Path) -> No
         "ledger.reserve('invocation001', 7 * 10**9, now)\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
     path = tmp_path / "l.db"
-    done = subprocess.run([sys.executable, "-c", program, str(path)], check=False, env=os.environ | {"PYTHONPATH": os.getcwd()})
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], check=False, env=os.environ | {"PYTHONPATH": os.getcwd()}
+    )
     assert done.returncode == -signal.SIGKILL
     ledger = Ledger(path)
     assert ledger.usage("invocation001")[1] == 7_100_000_000
@@ -207,7 +209,9 @@ class Interleavings(RuleBasedStateMachine):
         name = f"invocation{self.number:03d}"
         self.number += 1
         try:
-            self.ledgers[side].open(name, conversation, "ada", "m", cap=cap, now=self.now, deadline=self.now + timedelta(seconds=9))
+            self.ledgers[side].open(
+                name, conversation, "ada", "m", cap=cap, now=self.now, deadline=self.now + timedelta(seconds=9)
+            )
         except Refused:
             return
         self.invocations.append(name)

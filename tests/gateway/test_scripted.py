@@ -48,11 +48,16 @@ async def test_streaming_says_the_same(start: Any, tmp_path: Path) -> None:
     async with start(upstreams=scripted(tmp_path, script)) as lab:
         _, client = await lab.sandbox(MODEL)
         answers = [(await client.post(PATH, json=ask(n, stream=True))).text for n in range(2)]
-        chunks = [[json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")] for text in answers]
+        chunks = [
+            [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")] for text in answers
+        ]
         said = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks[0])
         assert said == "A text that is longer than one piece of it."
         calls = [call for chunk in chunks[1] for call in chunk["choices"][0]["delta"].get("tool_calls", [])]
-        assert [(call["index"], call["function"]["name"], call["function"]["arguments"]) for call in calls] == [(0, "a", "{}"), (1, "b", "not json")]
+        assert [(call["index"], call["function"]["name"], call["function"]["arguments"]) for call in calls] == [
+            (0, "a", "{}"),
+            (1, "b", "not json"),
+        ]
 
 
 async def test_a_runaway_script_is_stopped_at_ten_dollars(start: Any, tmp_path: Path) -> None:
@@ -85,7 +90,15 @@ def test_every_problem_of_a_script_is_said_at_once_with_its_line(tmp_path: Path)
     with pytest.raises(InputError) as caught:
         load(path)
     found = {(problem.line, problem.key.partition(".")[0]) for problem in caught.value.problems}
-    assert {(2, "steps[1]"), (3, "steps[2]"), (5, "steps[3]"), (6, "steps[4]"), (8, "steps[5]"), (10, "steps[6]"), (11, "steps[7]")} <= found
+    assert {
+        (2, "steps[1]"),
+        (3, "steps[2]"),
+        (5, "steps[3]"),
+        (6, "steps[4]"),
+        (8, "steps[5]"),
+        (10, "steps[6]"),
+        (11, "steps[7]"),
+    } <= found
     assert all(problem.remedy for problem in caught.value.problems)
 
 
@@ -105,7 +118,12 @@ def test_the_environment_decides_which_upstreams_there_are(tmp_path: Path) -> No
     path = tmp_path / "script.yaml"
     path.write_text("- say: hi\n")
     environ = {"OPENAI_API_KEY": "k1", "ANTHROPIC_API_KEY": "k2", "RINGFENCE_BEDROCK_REGION": "us-east-1"}
-    assert [upstream.name for upstream in upstreams(environ, path)] == ["scripted", "openai", "anthropic", "aws.bedrock"]
+    assert [upstream.name for upstream in upstreams(environ, path)] == [
+        "scripted",
+        "openai",
+        "anthropic",
+        "aws.bedrock",
+    ]
     assert upstreams({}) == ()
     (openai,) = upstreams(environ := {"OPENAI_API_KEY": "k1"})
     environ["OPENAI_API_KEY"] = "rotated"

@@ -119,7 +119,10 @@ async def test_events_are_followed_from_the_start_to_the_end(start: Any) -> None
             return [(event.type, event.data.get("n")) async for event in lab.gateway.events(invocation.id)]
 
         early = asyncio.create_task(follow())
-        lines = [{"type": kind, "n": n} for n, kind in enumerate(("tool_call", "log", "tool_call", "refusal", "progress", "model_call"))]
+        lines = [
+            {"type": kind, "n": n}
+            for n, kind in enumerate(("tool_call", "log", "tool_call", "refusal", "progress", "model_call"))
+        ]
         for half in (lines[:3], lines[3:]):
             response = await client.post("/v1/events", content="\n".join(map(json.dumps, half)) + "\n\n")
             assert (response.status_code, response.json()) == (202, {"accepted": 3})
@@ -172,7 +175,9 @@ async def test_another_loop_may_wait_for_results_and_events(start: Any) -> None:
 
         def elsewhere() -> Any:
             async def wait() -> Any:
-                return await lab.gateway.result(invocation.id), [event.type async for event in lab.gateway.events(invocation.id)]
+                return await lab.gateway.result(invocation.id), [
+                    event.type async for event in lab.gateway.events(invocation.id)
+                ]
 
             return asyncio.run(wait())
 
@@ -192,8 +197,14 @@ async def test_a_tools_own_model_may_be_called_and_no_other(start: Any) -> None:
                 resources=(f"arn:${{partition}}:bedrock:${{region}}:${{account}}:inference-profile/{BEDROCK_MODEL}",),
                 reason="r",
             ),
-            Grant(actions=("bedrock:InvokeModel",), resources=("arn:${partition}:bedrock:*::foundation-model/amazon.*",), reason="r"),
-            Grant(actions=("s3:GetObject",), resources=("arn:${partition}:s3:::bucket/foundation-model/x",), reason="r"),
+            Grant(
+                actions=("bedrock:InvokeModel",),
+                resources=("arn:${partition}:bedrock:*::foundation-model/amazon.*",),
+                reason="r",
+            ),
+            Grant(
+                actions=("s3:GetObject",), resources=("arn:${partition}:s3:::bucket/foundation-model/x",), reason="r"
+            ),
         )
 
     models = tool_models([Granted()])  # type: ignore[list-item]

@@ -32,14 +32,16 @@ async def test_live_cost_is_measured_and_no_sandbox_reads_it(start: Any) -> None
         assert 'ringfence_gateway_calls_total{outcome="ok"} 1' in lines
         assert 'ringfence_gateway_refusals_total{code="model_unknown"} 1' in lines
         assert 'ringfence_gateway_tokens_total{type="output"} 100' in lines
-        assert 'ringfence_gateway_call_seconds_count 1' in lines
+        assert "ringfence_gateway_call_seconds_count 1" in lines
         assert (await client.get("/metrics")).status_code == 404
         lab.gateway.close(invocation.id)
         assert 'ringfence_invocation_cost_usd_bucket{le="0.01"} 1' in lab.gateway.metrics_text().splitlines()
 
 
 @pytest.mark.anyio
-async def test_a_thousand_conversations_are_a_bounded_number_of_series_and_no_name_of_theirs_is_shown(start: Any) -> None:
+async def test_a_thousand_conversations_are_a_bounded_number_of_series_and_no_name_of_theirs_is_shown(
+    start: Any,
+) -> None:
     async with start() as lab:
         for number in range(300):
             lab.gateway.open(lab.invocation(conversation=f"ana.smith-{number}"))
@@ -71,7 +73,11 @@ async def test_tool_calls_are_measured_by_the_names_that_the_invocation_has(star
         ]  # fmt: skip
         content = "\n".join(json.dumps({"type": "tool_call"} | event) for event in said)
         assert (await client.post("/v1/events", content=content)).status_code == 202
-        lines = [line for line in lab.gateway.metrics.text([]).splitlines() if line.startswith("ringfence_gateway_tool_calls_total")]
+        lines = [
+            line
+            for line in lab.gateway.metrics.text([]).splitlines()
+            if line.startswith("ringfence_gateway_tool_calls_total")
+        ]
         assert lines == [
             'ringfence_gateway_tool_calls_total{tool="_OTHER",outcome="error"} 1',
             'ringfence_gateway_tool_calls_total{tool="_OTHER",outcome="ok"} 1',
@@ -120,7 +126,9 @@ def test_telemetry_gets_the_agreed_names(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (tool.count, dict(tool.attributes)) == (1, {names.TOOL: "web-fetch"})
     (cost,) = found[names.CONVERSATION_COST.name].data.data_points
     assert (cost.count, cost.max, found[names.CONVERSATION_COST.name].unit) == (2, 0.008, names.CONVERSATION_COST.unit)
-    assert {key for metric in found.values() for point in metric.data.data_points for key in point.attributes} <= set(names.ALLOWED_ATTRIBUTES)
+    assert {key for metric in found.values() for point in metric.data.data_points for key in point.attributes} <= set(
+        names.ALLOWED_ATTRIBUTES
+    )
 
 
 def test_without_telemetrys_api_the_counters_stay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,5 +151,7 @@ def test_status_shows_what_conversations_cost(tmp_path: Path, monkeypatch: pytes
     ledger.reserve("invocation001", 10**9, now)
     shown = CliRunner().invoke(commands.status, ["--project", str(tmp_path)])
     assert "conversation talk  ada: $0.2500 + 1.0000 held of $10.00, 2 calls, 1 running" in shown.output
-    (row,) = json.loads(CliRunner().invoke(commands.status, ["--project", str(tmp_path), "--json"]).output)["conversations"]
+    (row,) = json.loads(CliRunner().invoke(commands.status, ["--project", str(tmp_path), "--json"]).output)[
+        "conversations"
+    ]
     assert (row["spent_usd"], row["reserved_usd"], row["user"]) == ("0.2500", "1.0000", "ada")

@@ -90,7 +90,9 @@ class Trial:
 
     def roles(self) -> list[str]:
         pages = self.client("iam").get_paginator("list_roles").paginate()
-        return sorted(role["RoleName"] for page in pages for role in page["Roles"] if role["RoleName"].startswith("trial-"))
+        return sorted(
+            role["RoleName"] for page in pages for role in page["Roles"] if role["RoleName"].startswith("trial-")
+        )
 
     def state(self) -> dict[str, Any]:
         path = self.home.backend / ".pulumi" / "stacks" / "trial" / "local.json"

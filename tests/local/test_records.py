@@ -23,9 +23,7 @@ def write_state(home: Home, stack: str, resources: int) -> None:
 
 def engine(home: Home, stack: str = "local") -> SimpleNamespace:
     held = dict(records.states(home)).get(f"trial/{stack}", {})
-    return SimpleNamespace(
-        home=home, project="trial", stack=stack, resources=lambda: list(held.get("resources") or [])
-    )
+    return SimpleNamespace(home=home, project="trial", stack=stack, resources=lambda: list(held.get("resources") or []))
 
 
 @pytest.fixture

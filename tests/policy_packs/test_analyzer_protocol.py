@@ -280,7 +280,13 @@ def test_values_arrive_plain_with_unknowns_and_secrets_marked() -> None:
 
 
 def test_only_what_was_not_declared_and_names_nothing_is_taken_for_filled_in_by_the_provider() -> None:
-    props = {"policy": UNKNOWNS[2], "arn": UNKNOWNS[2], "topicName": UNKNOWNS[2], "tags": {"a": UNKNOWNS[2]}, "known": "x"}
+    props = {
+        "policy": UNKNOWNS[2],
+        "arn": UNKNOWNS[2],
+        "topicName": UNKNOWNS[2],
+        "tags": {"a": UNKNOWNS[2]},
+        "known": "x",
+    }
     items = [in_stack("a", "aws:x:Y", {}, **props)]
     assert set(stack_of(items, looks_at, {"urn:a": {"known"}})[0].props) == {"arn", "topicName", "tags", "known"}
     # Declared, or never checked by itself: the unknown counts.

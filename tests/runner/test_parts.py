@@ -290,7 +290,9 @@ AWS_TOOLS = ("email-notifier", "s3-report-reader", "ticket-store")
 
 
 @pytest.mark.parametrize("name", AWS_TOOLS)
-def test_on_one_machine_a_tool_that_calls_aws_has_the_embedded_endpoint_or_a_listener_or_is_refused(name: str, tmp_path: Path):
+def test_on_one_machine_a_tool_that_calls_aws_has_the_embedded_endpoint_or_a_listener_or_is_refused(
+    name: str, tmp_path: Path
+):
     """As in a cluster (`KubernetesExecutor.fit`), where there is no endpoint, only the listener."""
 
     def executor(**ways: object) -> LocalExecutor:

@@ -46,7 +46,9 @@ def executor(
     from obedient import CATALOG
 
     # The emulator answers before anything goes to the listener; that it would is shown in test_ways_to_aws.py.
-    declared = tuple(Declaration.parse(item) for item in runtime_tools(load(CATALOG).tools, NAMES, dict.fromkeys(names, 9)))
+    declared = tuple(
+        Declaration.parse(item) for item in runtime_tools(load(CATALOG).tools, NAMES, dict.fromkeys(names, 9))
+    )
     held = dict.fromkeys(names, HELD) if credentials else {}
     deadline = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=60)
     assignment = Assignment(

@@ -94,7 +94,9 @@ class Application:
             self._journal.failure(call, traceback.format_exc())
             layer, reply = "failed", _failure(call)
         self._journal.line(environ, call, layer, reply, time.monotonic() - began)
-        headers = [(k, v) for k, v in reply.headers if k.lower() not in ("content-length", "connection", "date", "server")]
+        headers = [
+            (k, v) for k, v in reply.headers if k.lower() not in ("content-length", "connection", "date", "server")
+        ]
         if environ["REQUEST_METHOD"] != "HEAD":
             headers.append(("Content-Length", str(len(reply.body))))
         else:
@@ -190,7 +192,12 @@ class Application:
         return hmac.compare_digest(given, f"Bearer {self._operator.secret_access_key}".encode())
 
     def _health(self, _environ: dict[str, Any]) -> Reply:
-        about = {"boot_id": self.boot_id, "started_at": self.started_at, "moto_version": moto_version, "pid": os.getpid()}
+        about = {
+            "boot_id": self.boot_id,
+            "started_at": self.started_at,
+            "moto_version": moto_version,
+            "pid": os.getpid(),
+        }
         return Reply.json(200, {**about, "account": self.account})
 
     def _recorded(self, _environ: dict[str, Any]) -> Reply:
@@ -234,7 +241,12 @@ def _phrase(status: int) -> str:
 def _validation_code(call: Call) -> str:
     """How a service names a request that its model refuses."""
     shapes = {shape.name for shape in call.operation.error_shapes}
-    for code in ("InvalidParameterException", "ValidationException", "InvalidRequestException", "InvalidParameterValue"):
+    for code in (
+        "InvalidParameterException",
+        "ValidationException",
+        "InvalidRequestException",
+        "InvalidParameterValue",
+    ):
         if code in shapes:
             return code
     return "ValidationException"

@@ -31,7 +31,9 @@ def admit(environ: dict[str, Any]) -> bytes:
     """The whole request body of an admissible request; raises `Refused` for any other."""
     host = str(environ.get("HTTP_HOST", ""))
     if not any(pattern.match(host) for pattern in (_LOOPBACK_HOST, _AWS_HOST, _VIRTUAL_LOOPBACK)):
-        raise Refused(403, "ForbiddenHost", f"Host '{host[:100]}' is neither an address, localhost nor an AWS endpoint's name.")
+        raise Refused(
+            403, "ForbiddenHost", f"Host '{host[:100]}' is neither an address, localhost nor an AWS endpoint's name."
+        )
     if environ.get("HTTP_ORIGIN") or environ.get("HTTP_SEC_FETCH_SITE"):
         raise Refused(403, "ForbiddenOrigin", "Requests from web pages are refused.")
     path = str(environ.get("PATH_INFO", ""))

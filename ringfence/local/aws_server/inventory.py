@@ -102,11 +102,10 @@ class Inventory:
         }
 
 
-
-
 def _sorted(found: Mapping[str, Mapping[str, list[str]]]) -> dict[str, dict[str, list[str]]]:
     return {
-        service: {kind: sorted(names) for kind, names in sorted(kinds.items())} for service, kinds in sorted(found.items())
+        service: {kind: sorted(names) for kind, names in sorted(kinds.items())}
+        for service, kinds in sorted(found.items())
     }
 
 

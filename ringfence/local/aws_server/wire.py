@@ -142,7 +142,9 @@ def identify(environ: dict[str, Any], body: bytes, account: str) -> Call:
     except UnknownServiceError:
         raise Unidentified(f"service '{service}' is not one that botocore knows") from None
     except (NotFound, NotImplementedError):
-        called = request.headers.get("X-Amz-Target") or request.values.get("Action") or f"{request.method} {request.path}"
+        called = (
+            request.headers.get("X-Amz-Target") or request.values.get("Action") or f"{request.method} {request.path}"
+        )
         raise Unidentified(f"{service} has no operation for {called}") from None
     return Call(environ, body, scope, service, operation, uri_params, account)
 
@@ -193,7 +195,9 @@ def refusal(call: Call | None, status: int, code: str, message: str) -> Reply:
     """An error of our own layer, in the form of the called service's errors, with a status of our choosing."""
     if call is None:
         document = {"__type": code, "message": message}
-        return Reply(status, (("Content-Type", "application/json"), ("x-amzn-ErrorType", code)), json.dumps(document).encode())
+        return Reply(
+            status, (("Content-Type", "application/json"), ("x-amzn-ErrorType", code)), json.dumps(document).encode()
+        )
     reply = serialize(call, ApiError(code, message))
     return Reply(status, reply.headers, reply.body)
 

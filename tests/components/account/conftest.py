@@ -22,8 +22,13 @@ def names() -> Names:
 def identity_permits() -> Callable[..., bool]:
     """Whether identity policies, under a boundary, let an action through."""
 
-    def permits(policies: list[str], action: str, resource: str, context: dict[str, str] | None = None,
-                boundary: str | None = None) -> bool:
+    def permits(
+        policies: list[str],
+        action: str,
+        resource: str,
+        context: dict[str, str] | None = None,
+        boundary: str | None = None,
+    ) -> bool:
         request = Request(action, resource, {key: (value,) for key, value in (context or {}).items()})
         cap = parse(boundary) if boundary else None
         return evaluate(Permissions(tuple(map(parse, policies)), cap), request).allowed
@@ -36,12 +41,11 @@ def resource_permits() -> Callable[..., bool]:
     """Whether a resource's own policy (trust policy, key policy, bucket policy) lets a principal through that holds
     every permission itself, so that a refusal is the document's."""
 
-    everything = parse(
-        '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
-    )
+    everything = parse('{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}')
 
-    def permits(policy: str, principal: Principal, action: str, resource: str = "*",
-                context: dict[str, str] | None = None) -> bool:
+    def permits(
+        policy: str, principal: Principal, action: str, resource: str = "*", context: dict[str, str] | None = None
+    ) -> bool:
         values = dict(principal.context()) | {key: (value,) for key, value in (context or {}).items()}
         request = Request(action, resource, values, principal)
         return authorize(

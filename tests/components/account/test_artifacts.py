@@ -41,12 +41,15 @@ def test_the_bucket_is_private_versioned_and_encrypted(record, names):
     assert rule["rules"][0]["applyServerSideEncryptionByDefault"]["sseAlgorithm"] == "AES256"
 
 
-@pytest.mark.parametrize(("action", "arn", "allowed"), [
-    ("s3:GetObject", OBJECT, True),
-    ("s3:PutObject", OBJECT, False),
-    ("s3:GetObject", f"{BUCKET}/envoy/1.40.0/envoy", False),
-    ("s3:GetObject", "arn:aws:s3:::another/gvisor/20260928.0/aarch64/gvisor.tar.bz2", False),
-])
+@pytest.mark.parametrize(
+    ("action", "arn", "allowed"),
+    [
+        ("s3:GetObject", OBJECT, True),
+        ("s3:PutObject", OBJECT, False),
+        ("s3:GetObject", f"{BUCKET}/envoy/1.40.0/envoy", False),
+        ("s3:GetObject", "arn:aws:s3:::another/gvisor/20260928.0/aarch64/gvisor.tar.bz2", False),
+    ],
+)
 def test_a_node_fetches_its_own_release_and_nothing_else(identity_permits, names, action, arn, allowed):
     policy = document(read_statement(names, "gvisor/20260928.0"))
     assert gvisor_key("20260928.0", "aarch64") == "gvisor/20260928.0/aarch64/gvisor.tar.bz2"

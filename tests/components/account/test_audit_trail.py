@@ -50,11 +50,14 @@ def test_records_are_locked_versioned_encrypted_and_private(record, preview, nam
     versioning = recording.one("aws:s3/bucketVersioning:BucketVersioning")
     assert versioning["versioningConfiguration"] == {"status": "Enabled"}
     encryption = recording.one(
-        "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration")["rules"][0]
+        "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration"
+    )["rules"][0]
     assert encryption["applyServerSideEncryptionByDefault"]["sseAlgorithm"] == "aws:kms"
     block = recording.one("aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock")
-    assert all(block[key] is True for key in (
-        "blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets"))
+    assert all(
+        block[key] is True
+        for key in ("blockPublicAcls", "blockPublicPolicy", "ignorePublicAcls", "restrictPublicBuckets")
+    )
     ownership = recording.one("aws:s3/bucketOwnershipControls:BucketOwnershipControls")
     assert ownership["rule"]["objectOwnership"] == "BucketOwnerEnforced"
     assert recording.unparented() == []
@@ -99,13 +102,22 @@ def test_the_trail_writes_nowhere_but_under_its_account(resource_permits, bucket
     assert not resource_permits(bucket_policy, TRAIL, "s3:PutObject", f"{BUCKET}/AWSLogs/444455556666/x", WRITE)
 
 
-@pytest.mark.parametrize("action", ["s3:PutObject", "s3:PutObjectRetention", "s3:DeleteObjectVersion",
-                                    "s3:BypassGovernanceRetention", "s3:PutObjectLegalHold"])
+@pytest.mark.parametrize(
+    "action",
+    [
+        "s3:PutObject",
+        "s3:PutObjectRetention",
+        "s3:DeleteObjectVersion",
+        "s3:BypassGovernanceRetention",
+        "s3:PutObjectLegalHold",
+    ],
+)
 def test_an_administrator_neither_writes_nor_destroys_records(identity_permits, bucket_policy, action):
     admin = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}'
     denials = json.loads(bucket_policy)
-    denials["Statement"] = [{k: v for k, v in s.items() if k != "Principal"}
-                            for s in denials["Statement"] if s["Effect"] == "Deny"]
+    denials["Statement"] = [
+        {k: v for k, v in s.items() if k != "Principal"} for s in denials["Statement"] if s["Effect"] == "Deny"
+    ]
     context = SECURE | {"aws:PrincipalIsAWSService": "false"}
     assert identity_permits([admin], action, RECORD, context)
     assert not identity_permits([admin, json.dumps(denials)], action, RECORD, context)

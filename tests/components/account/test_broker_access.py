@@ -59,10 +59,14 @@ def test_only_pod_identity_hands_out_the_role(resource_permits, names):
 def test_the_broker_becomes_exactly_the_declared_tools(identity_permits, names):
     policies = list(assume_documents(names, ("reports", "tickets")).values())
     for tool in ("reports", "tickets"):
-        assert identity_permits(policies, "sts:AssumeRole", f"arn:aws:iam::111122223333:role/ringfence-test-tool-{tool}")
+        assert identity_permits(
+            policies, "sts:AssumeRole", f"arn:aws:iam::111122223333:role/ringfence-test-tool-{tool}"
+        )
     for role in ("ringfence-test-tool-other", "ringfence-test-tool-reports2", "admin"):
         assert not identity_permits(policies, "sts:AssumeRole", f"arn:aws:iam::111122223333:role/{role}")
-    assert not identity_permits(policies, "iam:PutRolePolicy", "arn:aws:iam::111122223333:role/ringfence-test-tool-reports")
+    assert not identity_permits(
+        policies, "iam:PutRolePolicy", "arn:aws:iam::111122223333:role/ringfence-test-tool-reports"
+    )
 
 
 def test_two_hundred_tools_fit_and_all_are_reached(record, preview, names, identity_permits):

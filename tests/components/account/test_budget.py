@@ -36,8 +36,7 @@ def test_every_notification_goes_to_the_encrypted_topic(record, names):
     recording = _made(record, names)
     topic = recording.one("aws:sns/topic:Topic")
     assert topic["kmsMasterKeyId"] == "arn:aws:mock:us-east-1:111122223333:budget-key"
-    arns = {tuple(n["subscriberSnsTopicArns"])
-            for n in recording.one("aws:budgets/budget:Budget")["notifications"]}
+    arns = {tuple(n["subscriberSnsTopicArns"]) for n in recording.one("aws:budgets/budget:Budget")["notifications"]}
     assert arns == {("arn:aws:mock:us-east-1:111122223333:budget-topic",)}
 
 

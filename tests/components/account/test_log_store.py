@@ -90,7 +90,9 @@ def test_the_data_protection_policy_is_well_formed(names, golden):
     # CloudWatch refuses a policy whose two statements name different identifiers.
     assert report["DataIdentifier"] == mask["DataIdentifier"]
     assert mask["Operation"] == {"Deidentify": {"MaskConfig": {}}}
-    assert report["Operation"]["Audit"]["FindingsDestination"]["CloudWatchLogs"]["LogGroup"] == "/ringfence/test/findings"
+    assert (
+        report["Operation"]["Audit"]["FindingsDestination"]["CloudWatchLogs"]["LogGroup"] == "/ringfence/test/findings"
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,14 +147,20 @@ def test_a_finding_raises_an_alarm_where_a_topic_is_given(record, names):
     assert metric["logGroupName"] == "/ringfence/test/findings" and metric["pattern"] == ""
     assert alarm["alarmActions"] == [topic] and alarm["threshold"] == 1
     assert (alarm["namespace"], alarm["metricName"]) == (
-        metric["metricTransformation"]["namespace"], metric["metricTransformation"]["name"])
+        metric["metricTransformation"]["namespace"],
+        metric["metricTransformation"]["name"],
+    )
     assert _made(record, names).of_type("aws:cloudwatch/metricAlarm:MetricAlarm") == []
 
 
 def test_names_of_groups_are_known_before_they_exist(record, names):
     def program():
         store = LogStore("logs", LogStoreArgs(names))
-        return {"name": store.group_names["proxy"], "arn": store.group_arns["proxy"], "cluster": store.cluster_log_group}
+        return {
+            "name": store.group_names["proxy"],
+            "arn": store.group_arns["proxy"],
+            "cluster": store.cluster_log_group,
+        }
 
     assert record(program, preview=True).outputs == {
         "name": "/ringfence/test/proxy",

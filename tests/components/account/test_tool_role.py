@@ -31,10 +31,18 @@ LIVE = {"aws:RequestedRegion": "us-east-1", "aws:SourceIdentity": "inv-1"}
 
 def _tool(name: str = "reports", *grants: Grant) -> Tool:
     grants = grants or (
-        Grant(actions=("s3:GetObject",), resources=("arn:${partition}:s3:::reports-${account}/published/*",), reason="r"),
+        Grant(
+            actions=("s3:GetObject",), resources=("arn:${partition}:s3:::reports-${account}/published/*",), reason="r"
+        ),
     )
-    return Tool(name=name, description="Reads reports – daily", owner="a@example.com",
-                justification="Agents summarise the published reports.", review_date=date(2027, 1, 1), grants=grants)
+    return Tool(
+        name=name,
+        description="Reads reports – daily",
+        owner="a@example.com",
+        justification="Agents summarise the published reports.",
+        review_date=date(2027, 1, 1),
+        grants=grants,
+    )
 
 
 def _everything() -> str:
@@ -143,8 +151,11 @@ def test_reordering_grants_changes_nothing(names):
 
 def test_a_tool_too_large_for_iam_is_refused_with_its_role_and_size(names):
     grants = tuple(
-        Grant(actions=("s3:GetObject",), resources=tuple(f"arn:aws:s3:::bucket-{g}/{i:0100d}" for i in range(50)),
-              reason="r")
+        Grant(
+            actions=("s3:GetObject",),
+            resources=tuple(f"arn:aws:s3:::bucket-{g}/{i:0100d}" for i in range(50)),
+            reason="r",
+        )
         for g in range(3)
     )
     with pytest.raises(InputError) as caught:

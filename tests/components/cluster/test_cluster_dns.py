@@ -42,8 +42,12 @@ def test_sandboxes_get_no_answer_and_everybody_else_does():
 
 def test_coredns_reaches_the_api_and_the_vpcs_resolver_only():
     spec = coredns_network_policy_spec("10.42.0.0/16", "172.20.0.0/16")
-    reached = {(peer["ipBlock"]["cidr"], port["port"])
-               for rule in spec["egress"] for peer in rule["to"] for port in rule["ports"]}
+    reached = {
+        (peer["ipBlock"]["cidr"], port["port"])
+        for rule in spec["egress"]
+        for peer in rule["to"]
+        for port in rule["ports"]
+    }
     assert reached == {("10.42.0.0/16", 443), ("172.20.0.0/16", 443), ("10.42.0.0/16", 53), ("169.254.169.253/32", 53)}
 
 

@@ -59,7 +59,8 @@ def relay():
         port = _free_port("127.64.0.1")
         process = subprocess.Popen(
             [sys.executable, "-I", RELAY, f"127.0.0.1:{proxy.port}", f"127.64.0.1={HOST}", "--port", str(port)],
-            stderr=subprocess.PIPE, text=True,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         started.extend((proxy, process))
         for _ in range(200):

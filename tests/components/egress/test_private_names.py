@@ -27,7 +27,11 @@ def test_the_services_of_sandbox_nodes_are_those_whose_hosts_the_nodes_listener_
     for names in (NAMES, Names("ringfence", "test", "111122223333", "cn-north-1", "aws-cn")):
         hosts = node_hosts(names)
         behind = {
-            service: [host for host in hosts if any(f".{host}".endswith(f".{name}") for name in endpoint_names(service, names))]
+            service: [
+                host
+                for host in hosts
+                if any(f".{host}".endswith(f".{name}") for name in endpoint_names(service, names))
+            ]
             for service in NODE_SERVICES
         }
         assert all(behind.values()), behind

@@ -53,7 +53,13 @@ def _looked_up(*routes, **changes):
         table = arguments["routeTableId"]
         public = [f"subnet-public{zone[-1]}" for zone in ZONES]
         ties = [
-            {"subnetId": subnet, "routeTableId": table, "main": False, "gatewayId": "", "routeTableAssociationId": "rtbassoc-1"}
+            {
+                "subnetId": subnet,
+                "routeTableId": table,
+                "main": False,
+                "gatewayId": "",
+                "routeTableAssociationId": "rtbassoc-1",
+            }
             for subnet in (public if table == "rtb-public" else [f"subnet-sandbox{table[-1]}"])
         ]
         return {"id": table, "routeTableId": table, "vpcId": EXISTING.vpc_id, "routes": [ROUTE | r for r in routes],
@@ -71,17 +77,25 @@ def _firewall_outputs(type_, name, inputs):
     if type_ != "aws:networkfirewall/firewall:Firewall":
         return {}
     states = [
-        {"availabilityZone": zone, "attachments": [{"endpointId": f"vpce-{zone[-1]}", "subnetId": "s", "status": "READY"}]}
+        {
+            "availabilityZone": zone,
+            "attachments": [{"endpointId": f"vpce-{zone[-1]}", "subnetId": "s", "status": "READY"}],
+        }
         for zone in ZONES
     ]
     return {"firewallStatuses": [{"syncStates": states}]}
 
 
 def _routes(recording):
-    return {r.name: {k: v for k, v in r.inputs.items() if k != "routeTableId"} for r in recording.of_type("aws:ec2/route:Route")}
+    return {
+        r.name: {k: v for k, v in r.inputs.items() if k != "routeTableId"}
+        for r in recording.of_type("aws:ec2/route:Route")
+    }
 
 
-@pytest.mark.parametrize("changes", [{}, {"nat": "gateway"}, {"network_firewall": True, "firewall_log_group": "/x/proxy"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"nat": "gateway"}, {"network_firewall": True, "firewall_log_group": "/x/proxy"}]
+)
 def test_a_sandbox_subnet_has_no_default_route(record, preview, changes):
     recording = record(_network(**changes), preview=preview, computed=_firewall_outputs)
     sandbox = {f"net-sandbox-{zone}" for zone in ZONES}
@@ -105,7 +119,9 @@ def test_no_subnet_gives_out_public_addresses(record):
 def test_everything_hangs_on_the_component_and_carries_tags(record, preview):
     recording = record(_network(interface_endpoints=("sts", "ecr.api"), nat="gateway"), preview=preview)
     assert recording.unparented() == []
-    untagged = {r.type for r in recording.resources if r.custom and "ringfence.dev/environment" not in r.inputs.get("tags", {})}
+    untagged = {
+        r.type for r in recording.resources if r.custom and "ringfence.dev/environment" not in r.inputs.get("tags", {})
+    }
     assert untagged == {
         "aws:cloudwatch/logResourcePolicy:LogResourcePolicy",
         "aws:ec2/networkAclAssociation:NetworkAclAssociation",
@@ -122,10 +138,14 @@ def test_everything_hangs_on_the_component_and_carries_tags(record, preview):
 
 def test_adding_a_zone_changes_no_resource_of_the_others(record):
     before = record(_network(interface_endpoints=("sts",), nat="gateway"))
-    after = record(_network(zones=("us-east-1b", "us-east-1c", "us-east-1a"), interface_endpoints=("sts",), nat="gateway"))
+    after = record(
+        _network(zones=("us-east-1b", "us-east-1c", "us-east-1a"), interface_endpoints=("sts",), nat="gateway")
+    )
     known = {r.urn: r for r in after.resources}
     # The shared NAT gateway stands in the zone named first.
-    same = [r for r in before.resources if "nat-us-east" not in r.name and not r.name.startswith("net-system-us-east-1")]
+    same = [
+        r for r in before.resources if "nat-us-east" not in r.name and not r.name.startswith("net-system-us-east-1")
+    ]
     assert [r.name for r in same if known[r.urn].inputs != r.inputs] == []
     kept = record(_network(zones=(*ZONES, "us-east-1c"), interface_endpoints=("sts",), nat="gateway"))
     known = {r.urn: r for r in kept.resources}
@@ -164,7 +184,10 @@ def test_dns_firewall_allows_the_list_and_then_blocks_everything(record):
     assert config["firewallFailOpen"] == "DISABLED"
     association = recording.one("aws:route53/resolverFirewallRuleGroupAssociation:ResolverFirewallRuleGroupAssociation")
     assert association["vpcId"] == "net-vpc-id" and association["firewallRuleGroupId"] == "net-dns-rules-id"
-    assert recording.one("aws:route53/resolverQueryLogConfig:ResolverQueryLogConfig")["destinationArn"] == ARGS.dns_log_group_arn
+    assert (
+        recording.one("aws:route53/resolverQueryLogConfig:ResolverQueryLogConfig")["destinationArn"]
+        == ARGS.dns_log_group_arn
+    )
 
 
 @pytest.mark.parametrize("domain", ["*", "*.", "."])
@@ -343,7 +366,10 @@ def test_a_way_out_of_an_existing_sandbox_subnet_is_refused(record, preview, rou
 
 
 def test_private_routes_of_an_existing_sandbox_subnet_are_accepted(record):
-    peers = ({"cidrBlock": "10.0.0.0/8", "transitGatewayId": "tgw-1"}, {"cidrBlock": "192.168.0.0/16", "vpcPeeringConnectionId": "pcx-1"})
+    peers = (
+        {"cidrBlock": "10.0.0.0/8", "transitGatewayId": "tgw-1"},
+        {"cidrBlock": "192.168.0.0/16", "vpcPeeringConnectionId": "pcx-1"},
+    )
     outputs = record(lambda: _network(existing=EXISTING)().sandbox_subnet_ids, called=_looked_up(*peers)).outputs
     assert set(outputs) == set(ZONES)
 

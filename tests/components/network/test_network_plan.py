@@ -16,7 +16,9 @@ ZONES = [f"{REGION}{letter}" for letter in "abcdefgh"]
 
 def _networks(vpc_cidr: str) -> list[ipaddress.IPv4Network]:
     zones = plan(vpc_cidr, ZONES, REGION).values()
-    return [ipaddress.IPv4Network(getattr(z, tier)) for z in zones for tier in ("sandbox", "system", "public", "firewall")]
+    return [
+        ipaddress.IPv4Network(getattr(z, tier)) for z in zones for tier in ("sandbox", "system", "public", "firewall")
+    ]
 
 
 def test_the_documented_parts_of_a_slash_16():

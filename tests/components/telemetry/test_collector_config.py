@@ -46,7 +46,9 @@ def _problems(config: dict) -> list[str]:
             found.append(f"{name}: memory_limiter is not first or batch not last")
         if "redaction" not in steps or "transform/redact" not in steps:
             found.append(f"{name}: is not redacted")
-        elif any(step.startswith(("k8s_attributes", "transform/dimensions")) for step in steps[steps.index("redaction"):]):
+        elif any(
+            step.startswith(("k8s_attributes", "transform/dimensions")) for step in steps[steps.index("redaction") :]
+        ):
             found.append(f"{name}: attributes are added after redaction")
     used = {part for pipeline in config["service"]["pipelines"].values() for kind in KINDS for part in pipeline[kind]}
     found += [f"{part} is used nowhere" for kind in KINDS for part in config[kind] if part not in used]
@@ -127,7 +129,10 @@ def test_what_a_workload_claims_is_dropped_before_its_address_is_looked_up(gatew
             assert steps[1:3] == ["transform/unclaim", "k8s_attributes/sender"], name
             assert "otlp/agents" not in pipeline["receivers"]
     for statements in ("log_statements", "metric_statements", "trace_statements"):
-        assert 'delete_matching_keys(resource.attributes, "^k8s[.]")' in gateway["processors"]["transform/unclaim"][statements]
+        assert (
+            'delete_matching_keys(resource.attributes, "^k8s[.]")'
+            in gateway["processors"]["transform/unclaim"][statements]
+        )
     association = gateway["processors"]["k8s_attributes/sender"]["pod_association"]
     assert association == [{"sources": [{"from": "connection"}]}]
 
@@ -154,8 +159,13 @@ def test_figures_that_decide_come_from_the_control_side_only(gateway):
 def test_dimensions_have_known_values_only(gateway):
     statements = "\n".join(gateway["processors"]["transform/dimensions"]["metric_statements"])
     for key in {key for metric in t.AGENT_METRICS for keys in metric.dimensions for key in keys}:
-        assert f'set(datapoint.attributes["{key}"], "_OTHER") where datapoint.attributes["{key}"] != nil and not' in statements
-    declared = {key for d in gateway["exporters"]["awsemf"]["metric_declarations"] for keys in d["dimensions"] for key in keys}
+        assert (
+            f'set(datapoint.attributes["{key}"], "_OTHER") where datapoint.attributes["{key}"] != nil and not'
+            in statements
+        )
+    declared = {
+        key for d in gateway["exporters"]["awsemf"]["metric_declarations"] for keys in d["dimensions"] for key in keys
+    }
     assert declared == {t.ENVIRONMENT, t.OUTCOME, t.TOOL, t.TOKEN_TYPE, t.STATE}
     assert gateway["exporters"]["awsemf"]["dimension_rollup_option"] == "NoDimensionRollup"
 

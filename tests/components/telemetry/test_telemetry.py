@@ -118,7 +118,9 @@ def test_the_agent_reads_container_logs_and_no_other_file_of_the_node(make):
 
 
 def test_only_the_agents_reach_the_port_on_which_pods_are_believed(make):
-    policies = {p["metadata"]["name"]: p["spec"] for p in make().of_type("kubernetes:networking.k8s.io/v1:NetworkPolicy")}
+    policies = {
+        p["metadata"]["name"]: p["spec"] for p in make().of_type("kubernetes:networking.k8s.io/v1:NetworkPolicy")
+    }
     gateway, agent = policies["collector"], policies["collector-agent"]
     assert gateway["policyTypes"] == agent["policyTypes"] == ["Ingress", "Egress"]
     (trusted,) = [r for r in gateway["ingress"] if {"protocol": "TCP", "port": 4319} in r["ports"]]
@@ -127,14 +129,18 @@ def test_only_the_agents_reach_the_port_on_which_pods_are_believed(make):
         "podSelector": {"matchLabels": {"app.kubernetes.io/name": "collector-agent"}},
     }]  # fmt: skip
     assert "ingress" not in agent and agent["podSelector"] == {}
-    assert not any(peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0" for rule in agent["egress"] for peer in rule["to"])
+    assert not any(
+        peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0" for rule in agent["egress"] for peer in rule["to"]
+    )
 
 
 def test_the_credential_endpoint_of_the_node_is_out_of_the_gateways_reach(make):
     (policy,) = [p for p in make().of_type("kubernetes:networking.k8s.io/v1:NetworkPolicy")
                  if p["metadata"]["name"] == "collector"]  # fmt: skip
     wide = next(r for r in policy["spec"]["egress"] if r["to"][0].get("ipBlock", {}).get("cidr") == "0.0.0.0/0")
-    assert wide["to"][0]["ipBlock"]["except"] == ["169.254.0.0/16"] and wide["ports"] == [{"protocol": "TCP", "port": 443}]
+    assert wide["to"][0]["ipBlock"]["except"] == ["169.254.0.0/16"] and wide["ports"] == [
+        {"protocol": "TCP", "port": 443}
+    ]
 
 
 def test_a_changed_configuration_replaces_the_pods(make, monkeypatch):

@@ -68,8 +68,11 @@ def test_the_workloads_are_the_reviewed_ones(stood_up, golden, distribution, rep
 
 def test_iam_documents_are_the_reviewed_ones_and_known_at_preview(stood_up, preview, golden):
     recording = stood_up(preview=preview)
-    texts = {r.name: r["policy"] for kind in (ROLE_POLICY, KEY, "aws:s3/bucketPolicy:BucketPolicy")
-             for r in recording.of_type(kind)}
+    texts = {
+        r.name: r["policy"]
+        for kind in (ROLE_POLICY, KEY, "aws:s3/bucketPolicy:BucketPolicy")
+        for r in recording.of_type(kind)
+    }
     texts |= {r.name: r["assumeRolePolicy"] for r in recording.of_type("aws:iam/role:Role")}
     documents = {name: json.loads(text) for name, text in texts.items()}
     golden("vault/iam.json", json.dumps(documents, indent=2, sort_keys=True) + "\n")
@@ -115,8 +118,10 @@ def test_roles_belong_to_one_service_account_each_and_have_no_other_policy(stood
         tags = trust["Condition"]["StringEquals"]
         assert tags["aws:RequestTag/kubernetes-service-account"] == [account]
         assert tags["aws:RequestTag/kubernetes-namespace"] == ["ringfence-vault"]
-    bound = {(r["namespace"], r["serviceAccount"]) for r in recording.of_type(
-        "aws:eks/podIdentityAssociation:PodIdentityAssociation")}
+    bound = {
+        (r["namespace"], r["serviceAccount"])
+        for r in recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation")
+    }
     assert bound == {("ringfence-vault", "vault"), ("ringfence-vault", "vault-snapshot")}
     exclusive = recording.of_type("aws:iam/rolePoliciesExclusive:RolePoliciesExclusive")
     assert [r["policyNames"] for r in exclusive] == [["own"], ["own"]]
@@ -239,7 +244,9 @@ def test_pods_are_locked_down_and_stay_off_sandbox_nodes(stood_up, preview):
 def test_servers_hold_only_the_token_that_reviews_logins(stood_up, preview):
     recording = stood_up(preview=preview)
     volumes = {v["name"]: v for v in pod(recording)["volumes"]}
-    tokens = [s for v in volumes.values() for s in v.get("projected", {}).get("sources", []) if "serviceAccountToken" in s]
+    tokens = [
+        s for v in volumes.values() for s in v.get("projected", {}).get("sources", []) if "serviceAccountToken" in s
+    ]
     assert tokens == [{"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}]
     role = recording.one("kubernetes:rbac.authorization.k8s.io/v1:ClusterRole")
     assert role["rules"] == [
@@ -305,8 +312,20 @@ def test_a_changed_configuration_changes_the_pod_template_and_nothing_else_of_it
 
 def test_all_bad_arguments_are_told_at_once(record):
     def program() -> None:
-        Vault("vault", VaultArgs(NAMES, "c", "s", "keywhiz", 2, tls_rotation="soon", image="vault:latest",
-                                 upload_image="aws-cli", snapshot_days=0))
+        Vault(
+            "vault",
+            VaultArgs(
+                NAMES,
+                "c",
+                "s",
+                "keywhiz",
+                2,
+                tls_rotation="soon",
+                image="vault:latest",
+                upload_image="aws-cli",
+                snapshot_days=0,
+            ),
+        )
 
     with pytest.raises(InputError) as caught:
         record(program)

@@ -42,7 +42,9 @@ def test_every_listener_has_tls_and_the_seal_is_kms(distribution, replicas):
     assert server["seal"] == {"awskms": {"region": "us-east-1", "kms_key_id": KEY}}
     assert server["ui"] is False
     peers = server["storage"]["raft"].get("retry_join", [])
-    assert [p["leader_api_addr"].startswith("https://vault-") for p in peers] == [True] * (replicas if replicas > 1 else 0)
+    assert [p["leader_api_addr"].startswith("https://vault-") for p in peers] == [True] * (
+        replicas if replicas > 1 else 0
+    )
     assert all(p["leader_ca_cert_file"] == config.CA_FILE for p in peers)
 
 
@@ -104,7 +106,9 @@ class Shell:
         self.log = root / "calls"
         self.log.touch()
 
-    def run(self, script: str, programs: dict[str, str], stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, script: str, programs: dict[str, str], stdin: str = "", **env: str
+    ) -> subprocess.CompletedProcess[str]:
         bin_ = self.root / "bin"
         bin_.mkdir(exist_ok=True)
         for name, body in programs.items():
@@ -253,7 +257,9 @@ esac"""
 
 def test_an_empty_or_failed_snapshot_is_not_uploaded(shell):
     assert shell.run(config.snapshot_script(OPENBAO), {"bao": "exit 1"}).returncode != 0
-    assert shell.run(config.snapshot_script(OPENBAO), {"bao": 'case "$1" in operator) : > "$5" ;; esac'}).returncode != 0
+    assert (
+        shell.run(config.snapshot_script(OPENBAO), {"bao": 'case "$1" in operator) : > "$5" ;; esac'}).returncode != 0
+    )
 
 
 def test_a_snapshot_never_replaces_another(shell):

@@ -322,7 +322,10 @@ def test_the_program_may_look_up_how_a_subnet_is_routed(world: World) -> None:
     table = world.make("aws:ec2/routeTable:RouteTable", vpcId=network.id, tags={"a": "b"})
     world.make("aws:ec2/routeTableAssociation:RouteTableAssociation", routeTableId=table.id, subnetId=place.id)
     endpoint = world.make(
-        "aws:ec2/vpcEndpoint:VpcEndpoint", vpcId=network.id, serviceName="com.amazonaws.us-east-1.s3", vpcEndpointType="Gateway"
+        "aws:ec2/vpcEndpoint:VpcEndpoint",
+        vpcId=network.id,
+        serviceName="com.amazonaws.us-east-1.s3",
+        vpcEndpointType="Gateway",
     )
     tie = {"vpcEndpointId": endpoint.id, "routeTableId": table.id}
     world.make("aws:ec2/vpcEndpointRouteTableAssociation:VpcEndpointRouteTableAssociation", **tie)

@@ -109,7 +109,7 @@ def test_a_role_reaches_its_bucket_and_not_the_next(roles: Roles) -> None:
     assert not reads(client, "next-bucket") and not reads(client, key="out/a")
     said = refused(lambda: client.get_object(Bucket="next-bucket", Key="in/a"))
     assert said.endswith(
-        'is not authorized to perform: s3:GetObject on resource: arn:aws:s3:::next-bucket/in/a because no identity-based '
+        "is not authorized to perform: s3:GetObject on resource: arn:aws:s3:::next-bucket/in/a because no identity-based "
         "policy allows the s3:GetObject action"
     )
     assert reads(roles.client("s3", roles.make(document(allow("s3:*")))), "next-bucket")
@@ -122,9 +122,7 @@ def test_a_change_of_the_role_counts_for_sessions_that_are_there(roles: Roles) -
     roles.aws.client("iam").delete_role_policy(RoleName=arn.rpartition("/")[2], PolicyName="p")
     assert not reads(client)
     managed = roles.aws.client("iam").create_policy(PolicyName=f"m-{uuid.uuid4().hex}", PolicyDocument=FIRST)
-    roles.aws.client("iam").attach_role_policy(
-        RoleName=arn.rpartition("/")[2], PolicyArn=managed["Policy"]["Arn"]
-    )
+    roles.aws.client("iam").attach_role_policy(RoleName=arn.rpartition("/")[2], PolicyArn=managed["Policy"]["Arn"])
     assert reads(client)
 
 
@@ -208,7 +206,9 @@ def test_a_session_becomes_another_role_only_if_both_allow_it(roles: Roles) -> N
 def test_a_session_knows_itself_and_not_a_word_more(roles: Roles) -> None:
     arn = roles.make(None)
     name = arn.rpartition("/")[2]
-    assert roles.client("sts", arn).get_caller_identity()["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/{name}/session"
+    assert (
+        roles.client("sts", arn).get_caller_identity()["Arn"] == f"arn:aws:sts::{ACCOUNT}:assumed-role/{name}/session"
+    )
     refused(lambda: roles.client("s3", arn).list_buckets())
 
 

@@ -35,7 +35,11 @@ def environ(method: str, url: str, headers: dict[str, str]) -> dict[str, Any]:
 
 
 def signed(
-    method: str = "POST", path: str = "/", body: bytes = b"{}", service: str = "dynamodb", token: str | None = "tok/en=="
+    method: str = "POST",
+    path: str = "/",
+    body: bytes = b"{}",
+    service: str = "dynamodb",
+    token: str | None = "tok/en==",
 ) -> dict[str, Any]:
     url = f"http://127.0.0.1:4566{path}"
     request = AWSRequest(method, url, {"X-Amz-Target": "DynamoDB.GetItem", "Content-Type": "application/json"}, body)
@@ -74,7 +78,9 @@ CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
     "target": lambda request: request.update(HTTP_X_AMZ_TARGET="DynamoDB.DeleteTable"),
     "token": lambda request: request.update(HTTP_X_AMZ_SECURITY_TOKEN="another"),
     "host": lambda request: request.update(HTTP_HOST="bucket.s3.amazonaws.com"),
-    "date": lambda request: request.update(HTTP_X_AMZ_DATE=(datetime.now(UTC) + timedelta(seconds=5)).strftime("%Y%m%dT%H%M%SZ")),
+    "date": lambda request: request.update(
+        HTTP_X_AMZ_DATE=(datetime.now(UTC) + timedelta(seconds=5)).strftime("%Y%m%dT%H%M%SZ")
+    ),
     "unsigned header": lambda request: request.update(HTTP_X_AMZ_ACL="public-read"),
 }
 
@@ -157,4 +163,3 @@ def test_a_presigned_url_of_s3_works_until_its_end_and_only_as_it_is() -> None:
 def test_only_s3_is_presigned() -> None:
     with pytest.raises(NotSigned, match="S3"):
         read(presigned("bedrock"))
-

@@ -11,7 +11,9 @@ ROLE_TRUST = '{"Version":"2012-10-17","Statement":[]}'
 
 
 @pytest.fixture(scope="module")
-def own(start_aws_server: Any, connect: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def own(
+    start_aws_server: Any, connect: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     """A server that nobody else uses."""
     with start_aws_server(tmp_path_factory.mktemp("inventory")) as endpoint:
         yield connect(endpoint)
@@ -55,9 +57,9 @@ def test_everything_made_is_there_and_gone_when_deleted(own: Any) -> None:
     ]
     gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
     address = ec2.allocate_address(Domain="vpc")["AllocationId"]
-    instance = ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1, SubnetId=subnets[0])["Instances"][0]["InstanceId"]
+    (instance,) = ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1, SubnetId=subnets[0])["Instances"]
     nat = ec2.create_nat_gateway(SubnetId=subnets[0], AllocationId=address)["NatGateway"]["NatGatewayId"]
-    endpoint = ec2.create_vpc_endpoint(VpcId=vpc, ServiceName="com.amazonaws.us-east-1.s3")["VpcEndpoint"]["VpcEndpointId"]
+    endpoint = ec2.create_vpc_endpoint(VpcId=vpc, ServiceName="com.amazonaws.us-east-1.s3")["VpcEndpoint"]
     template = ec2.create_launch_template(LaunchTemplateName="t", LaunchTemplateData={"InstanceType": "t3.micro"})
     iam.create_role(RoleName="r", AssumeRolePolicyDocument=ROLE_TRUST)
     iam.create_instance_profile(InstanceProfileName="p")
@@ -66,7 +68,9 @@ def test_everything_made_is_there_and_gone_when_deleted(own: Any) -> None:
     logs.create_log_group(logGroupName="/left")
     topic = sns.create_topic(Name="left")["TopicArn"]
     domains = resolver.create_firewall_domain_list(CreatorRequestId="1", Name="left")["FirewallDomainList"]["Id"]
-    eks.create_cluster(name="left", roleArn="arn:aws:iam::123456789012:role/r", resourcesVpcConfig={"subnetIds": subnets})
+    eks.create_cluster(
+        name="left", roleArn="arn:aws:iam::123456789012:role/r", resourcesVpcConfig={"subnetIds": subnets}
+    )
     eks.create_addon(clusterName="left", addonName="coredns", addonVersion="v1")
     left = own.own("inventory")["left"]
     for service, kind, name in (
@@ -74,7 +78,7 @@ def test_everything_made_is_there_and_gone_when_deleted(own: Any) -> None:
         ("ec2", "Subnet", subnets[0]),
         ("ec2", "InternetGateway", gateway),
         ("ec2", "NatGateway", nat),
-        ("ec2", "VPCEndPoint", endpoint),
+        ("ec2", "VPCEndPoint", endpoint["VpcEndpointId"]),
         ("iam", "Role", "r"),
         ("s3", "FakeBucket", "left-over"),
         ("logs", "LogGroup", "/left"),
@@ -86,10 +90,10 @@ def test_everything_made_is_there_and_gone_when_deleted(own: Any) -> None:
     assert left["eks"]["Cluster"] and left["ec2"]["LaunchTemplate"] and left["ec2"]["Reservation"]
 
     eks.delete_cluster(name="left")
-    ec2.terminate_instances(InstanceIds=[instance])
+    ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
     ec2.delete_nat_gateway(NatGatewayId=nat)
     ec2.release_address(AllocationId=address)
-    ec2.delete_vpc_endpoints(VpcEndpointIds=[endpoint])
+    ec2.delete_vpc_endpoints(VpcEndpointIds=[endpoint["VpcEndpointId"]])
     ec2.delete_launch_template(LaunchTemplateId=template["LaunchTemplate"]["LaunchTemplateId"])
     ec2.delete_internet_gateway(InternetGatewayId=gateway)
     for subnet in subnets:

@@ -65,7 +65,9 @@ def test_bad_arguments_are_told_in_a_sentence(arguments: list[str], tmp_path: Pa
 
 def start(home: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
     write_atomic(home / operator_key.FILE, json.dumps({"accessKeyId": "test", "secretAccessKey": "test"}))
-    process = subprocess.Popen([*COMMAND, "--port", "0", "--home", str(home), *arguments], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*COMMAND, "--port", "0", "--home", str(home), *arguments], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     return process, json.loads(process.stdout.readline())["endpoint"]
 

@@ -122,7 +122,9 @@ def test_an_instance_tells_its_maintenance_options(ec2: Any, instance: str, netw
         ec2.modify_instance_maintenance_options(InstanceId="i-0123456789abcdef0", AutoRecovery="disabled")
 
 
-def test_an_instance_and_its_primary_interface_have_one_source_destination_check(ec2: Any, network: dict[str, Any]) -> None:
+def test_an_instance_and_its_primary_interface_have_one_source_destination_check(
+    ec2: Any, network: dict[str, Any]
+) -> None:
     interface = ec2.create_network_interface(SubnetId=network["subnets"][0])["NetworkInterface"]["NetworkInterfaceId"]
     ec2.modify_network_interface_attribute(NetworkInterfaceId=interface, SourceDestCheck={"Value": False})
     cards = [{"DeviceIndex": 0, "NetworkInterfaceId": interface}]

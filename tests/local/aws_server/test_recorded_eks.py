@@ -206,12 +206,20 @@ def test_the_tags_of_a_node_group_can_be_listed_and_changed(eks: Any, network: d
     assert code_of(eks.tag_resource, resourceArn=arn, tags={"b": "2"}).endswith("NotFoundException")
 
 
-def test_the_group_of_a_node_group_can_be_tagged_for_as_long_as_it_lives(aws: Any, eks: Any, network: dict[str, Any]) -> None:
+def test_the_group_of_a_node_group_can_be_tagged_for_as_long_as_it_lives(
+    aws: Any, eks: Any, network: dict[str, Any]
+) -> None:
     named = {"clusterName": CLUSTER, "nodegroupName": "tagged"}
     made = eks.create_nodegroup(**named, subnets=network["subnets"], nodeRole=ROLE)["nodegroup"]
     group = made["resources"]["autoScalingGroups"][0]["name"]
     autoscaling = aws.client("autoscaling")
-    tag = {"ResourceType": "auto-scaling-group", "ResourceId": group, "Key": "k", "Value": "v", "PropagateAtLaunch": True}
+    tag = {
+        "ResourceType": "auto-scaling-group",
+        "ResourceId": group,
+        "Key": "k",
+        "Value": "v",
+        "PropagateAtLaunch": True,
+    }
     autoscaling.create_or_update_tags(Tags=[tag])
     by_group = [{"Name": "auto-scaling-group", "Values": [group]}]
     assert autoscaling.describe_tags(Filters=by_group)["Tags"] == [tag]

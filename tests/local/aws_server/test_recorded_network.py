@@ -267,7 +267,9 @@ def test_an_interface_made_by_name_outlives_its_instance_and_one_brought_along_d
     subnet = network["subnets"][0]
     kept = ec2.create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
     launch = {"ImageId": "ami-12c6146b", "MinCount": 1, "MaxCount": 1}
-    fixed = ec2.run_instances(**launch, NetworkInterfaces=[{"DeviceIndex": 0, "NetworkInterfaceId": kept}])["Instances"][0]
+    fixed = ec2.run_instances(**launch, NetworkInterfaces=[{"DeviceIndex": 0, "NetworkInterfaceId": kept}])[
+        "Instances"
+    ][0]
     own = ec2.run_instances(**launch, SubnetId=subnet)["Instances"][0]
     brought = own["NetworkInterfaces"][0]["NetworkInterfaceId"]
     ec2.terminate_instances(InstanceIds=[fixed["InstanceId"], own["InstanceId"]])

@@ -218,7 +218,13 @@ def test_a_bucket_policy_is_kept_and_said_not_to_be_enforced(aws: Any) -> None:
     s3 = aws.client("s3")
     s3.create_bucket(Bucket="tls-only")
     plain = {"Bool": {"aws:SecureTransport": "false"}}
-    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::tls-only/*", "Condition": plain}
+    deny = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": "arn:aws:s3:::tls-only/*",
+        "Condition": plain,
+    }
     policy = json.dumps({"Version": "2012-10-17", "Statement": [deny]})
     s3.put_bucket_policy(Bucket="tls-only", Policy=policy)
     s3.put_object(Bucket="tls-only", Key="k", Body=b"v")

@@ -115,9 +115,7 @@ def _on_table(action: str, *, reading: bool = False) -> Question:
 
 def _batch(action: str, requests: Iterable[tuple[str, Mapping[str, Any]]], view: View, reading: bool) -> list[Asked]:
     asked = [
-        Asked(
-            f"dynamodb:{action}", _table_arn(view, name), _context(view, {**params, "TableName": name}, reading)
-        )
+        Asked(f"dynamodb:{action}", _table_arn(view, name), _context(view, {**params, "TableName": name}, reading))
         for name, params in requests
     ]
     if not asked:
@@ -127,9 +125,7 @@ def _batch(action: str, requests: Iterable[tuple[str, Mapping[str, Any]]], view:
 
 def _batch_get(view: View) -> list[Asked]:
     listed = view.params.get("RequestItems") or {}
-    requests = [
-        (name, {**wanted, "Key": key}) for name, wanted in listed.items() for key in wanted.get("Keys") or ()
-    ]
+    requests = [(name, {**wanted, "Key": key}) for name, wanted in listed.items() for key in wanted.get("Keys") or ()]
     return _batch("BatchGetItem", requests, view, True)
 
 

@@ -9,7 +9,9 @@ from ringfence.local.aws_server.authorization.asking import Asked, Question, Ser
 
 _BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")
 # Hosts that name no bucket, with a port or without.
-_PATH_STYLE_HOST = re.compile(r"^(localhost|\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:]+\]|s3(\.[a-z0-9-]+)?\.amazonaws\.com)(:\d+)?\Z")
+_PATH_STYLE_HOST = re.compile(
+    r"^(localhost|\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:]+\]|s3(\.[a-z0-9-]+)?\.amazonaws\.com)(:\d+)?\Z"
+)
 
 
 def _bucket(view: View) -> str:

@@ -74,8 +74,6 @@ def _send_v2(view: View) -> list[Asked]:
     return _send(view, view.required("FromEmailAddress"), params.get("Destination") or {}, feedback, "2")
 
 
-_KEYS = frozenset(
-    {"ses:fromaddress", "ses:fromdisplayname", "ses:recipients", "ses:feedbackaddress", "ses:apiversion"}
-)
+_KEYS = frozenset({"ses:fromaddress", "ses:fromdisplayname", "ses:recipients", "ses:feedbackaddress", "ses:apiversion"})
 SES = Service({"SendEmail": _send_v1}, _KEYS)
 SES_V2 = Service({"SendEmail": _send_v2}, _KEYS)

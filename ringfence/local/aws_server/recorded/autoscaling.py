@@ -40,7 +40,9 @@ def _all_moto(context: Context) -> bool:
     if missing:
         raise ApiError("ValidationError", f"AutoScalingGroup name not found - {', '.join(missing)}")
     if others and named & own:
-        raise ApiError("ValidationError", "Groups of EKS node groups and other groups can't be tagged in one request here.")
+        raise ApiError(
+            "ValidationError", "Groups of EKS node groups and other groups can't be tagged in one request here."
+        )
     return bool(others)
 
 

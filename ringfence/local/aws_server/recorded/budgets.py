@@ -39,7 +39,9 @@ def _update_budget(context: Context) -> dict[str, Any]:
     new = context.params["NewBudget"]
     found = _budget(context, new["BudgetName"])
     if "BudgetLimit" not in new and "PlannedBudgetLimits" not in new:
-        raise ApiError("InvalidParameterException", "Unable to update budget: BudgetLimit or PlannedBudgetLimits is needed.")
+        raise ApiError(
+            "InvalidParameterException", "Unable to update budget: BudgetLimit or PlannedBudgetLimits is needed."
+        )
     kept = {name: found.budget[name] for name in ("TimePeriod", "CalculatedSpend") if name in found.budget}
     found.budget = {**kept, **new}
     return {}

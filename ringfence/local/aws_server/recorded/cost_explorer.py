@@ -96,8 +96,6 @@ TABLE: Table = {
     "GetAnomalyMonitors": _listing(MONITOR, "MonitorArnList", "MonitorArn", "AnomalyMonitors"),
     "UpdateAnomalyMonitor": _update(MONITOR, "MonitorArn"),
     "CreateAnomalySubscription": _create_subscription,
-    "GetAnomalySubscriptions": _listing(
-        SUBSCRIPTION, "SubscriptionArnList", "SubscriptionArn", "AnomalySubscriptions"
-    ),
+    "GetAnomalySubscriptions": _listing(SUBSCRIPTION, "SubscriptionArnList", "SubscriptionArn", "AnomalySubscriptions"),
     "UpdateAnomalySubscription": _update(SUBSCRIPTION, "SubscriptionArn"),
 }

@@ -37,7 +37,13 @@ def _build_exclusion(context: Context, given: dict[str, Any]) -> dict[str, Any]:
     arn = context.arn("ec2", f"{noun}/{identifier}")
     specifications = given.pop("TagSpecifications", [])
     tags = [tag for specification in specifications for tag in specification.get("Tags", [])]
-    return {**given, "ExclusionId": f"vpcbpa-exclude-{hex_id(17)}", "ResourceArn": arn, "State": "create-complete", "Tags": tags}
+    return {
+        **given,
+        "ExclusionId": f"vpcbpa-exclude-{hex_id(17)}",
+        "ResourceArn": arn,
+        "State": "create-complete",
+        "Tags": tags,
+    }
 
 
 EXCLUSION = Kind(

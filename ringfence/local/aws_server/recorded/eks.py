@@ -170,7 +170,9 @@ def _associate_policy(context: Context) -> dict[str, Any]:
     params = context.params
     known = {f"arn:{context.partition}:eks::aws:cluster-access-policy/{name}" for name in ACCESS_POLICIES}
     if params["policyArn"] not in known:
-        raise ApiError("InvalidParameterException", f"policyArn: {params['policyArn']} is none of {', '.join(sorted(known))}.")
+        raise ApiError(
+            "InvalidParameterException", f"policyArn: {params['policyArn']} is none of {', '.join(sorted(known))}."
+        )
     scope = params["accessScope"]
     if (scope.get("type") == "namespace") != bool(scope.get("namespaces")):
         raise ApiError("InvalidParameterException", "accessScope: namespaces go with type namespace, and only with it.")

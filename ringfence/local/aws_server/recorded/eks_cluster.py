@@ -135,7 +135,9 @@ def _update_cluster_version(context: Context) -> dict[str, Any]:
     made = cluster(context)
     wanted, current = context.params["version"], made.version
     if [int(part) for part in wanted.split(".")] <= [int(part) for part in current.split(".")]:
-        raise ApiError("InvalidParameterException", f"Unsupported Kubernetes minor version update from {current} to {wanted}.")
+        raise ApiError(
+            "InvalidParameterException", f"Unsupported Kubernetes minor version update from {current} to {wanted}."
+        )
     made.version = wanted
     return record_update(context, "VersionUpdate")
 
@@ -143,7 +145,9 @@ def _update_cluster_version(context: Context) -> dict[str, Any]:
 def _delete_cluster(context: Context) -> dict[str, Any]:
     made = cluster(context)
     if getattr(made, "deletion_protection", False):
-        raise ApiError("InvalidRequestException", f"Cluster {made.name} has deletion protection enabled; disable it first.")
+        raise ApiError(
+            "InvalidRequestException", f"Cluster {made.name} has deletion protection enabled; disable it first."
+        )
     _backend(context).delete_cluster(made.name)
     for kind in ("addon", "accessEntry", "accessPolicyAssociation", "podIdentityAssociation", "update"):
         records = context.records(kind)

@@ -32,7 +32,9 @@ def prepare() -> None:
         for instance in answer.result.instances:
             instance.maintenance_options = {**_MAINTENANCE, **wanted}
             for mapping in responder._get_param("BlockDeviceMappings", []):
-                if mapping["DeviceName"] == instance.root_device_name and "DeleteOnTermination" not in mapping.get("Ebs", {}):
+                if mapping["DeviceName"] == instance.root_device_name and "DeleteOnTermination" not in mapping.get(
+                    "Ebs", {}
+                ):
                     instance.block_device_mapping[instance.root_device_name].delete_on_termination = True
         return answer
 

@@ -72,7 +72,9 @@ class Kind:
 
     def find(self, context: Context) -> tuple[Key, Record]:
         """The resource that a request names; raises the kind's `missing` error."""
-        wanted = {attribute: context.params[name] for name, attribute in self.identity.items() if context.params.get(name)}
+        wanted = {
+            attribute: context.params[name] for name, attribute in self.identity.items() if context.params.get(name)
+        }
         if wanted:
             for key, record in context.records(self.name, self.service).items():
                 if all(record.attributes.get(name) == value for name, value in wanted.items()):

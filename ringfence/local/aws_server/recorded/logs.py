@@ -99,8 +99,12 @@ def _check_policy(text: str) -> None:
         operations = [statement["Operation"] for statement in statements]
         identifiers = [identifier for statement in statements for identifier in statement["DataIdentifier"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise ApiError("InvalidParameterException", f"policyDocument: not a data protection policy ({error}).") from None
-    complete = len(operations) == 2 and any("Audit" in o for o in operations) and any("Deidentify" in o for o in operations)
+        raise ApiError(
+            "InvalidParameterException", f"policyDocument: not a data protection policy ({error})."
+        ) from None
+    complete = (
+        len(operations) == 2 and any("Audit" in o for o in operations) and any("Deidentify" in o for o in operations)
+    )
     if not complete or not identifiers or len(text) > 30_720:
         raise ApiError(
             "InvalidParameterException",

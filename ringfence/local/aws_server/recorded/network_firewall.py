@@ -140,7 +140,9 @@ def _summary(record: Record) -> dict[str, Any]:
     return {**record.attributes, "Tags": tag_form([], record.tags)}
 
 
-def _unused(kind: str, uses: Callable[[Record, str], bool], arn: str, noun: str) -> Callable[[Context, Record | None], None]:
+def _unused(
+    kind: str, uses: Callable[[Record, str], bool], arn: str, noun: str
+) -> Callable[[Context, Record | None], None]:
     """Refuses to delete what another record still uses."""
 
     def check(context: Context, record: Record | None) -> None:

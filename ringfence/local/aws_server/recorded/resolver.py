@@ -63,7 +63,9 @@ def _rules(context: Context, group: str) -> list[Record]:
 def _list_in_use(context: Context, record: Record | None) -> None:
     used = [r for r in context.records(RULE.name).values() if record and _list_id(r) == record.attributes["Id"]]
     if used:
-        raise ApiError("ConflictException", f"{_id(record)} is used by a rule of {used[0].attributes['FirewallRuleGroupId']}.")
+        raise ApiError(
+            "ConflictException", f"{_id(record)} is used by a rule of {used[0].attributes['FirewallRuleGroupId']}."
+        )
 
 
 def _list_id(record: Record) -> str:
@@ -192,7 +194,9 @@ def _delete_query_log_config(context: Context) -> dict[str, Any]:
     backend = _backend(context)
     identifier = context.params["ResolverQueryLogConfigId"]
     found = backend.get_resolver_query_log_config(identifier)
-    if any(a.resolver_query_log_config_id == identifier for a in backend.resolver_query_log_config_associations.values()):
+    if any(
+        a.resolver_query_log_config_id == identifier for a in backend.resolver_query_log_config_associations.values()
+    ):
         raise ApiError("InvalidRequestException", f"{identifier} is associated with a VPC; disassociate it first.")
     del backend.resolver_query_log_configs[identifier]
     backend.tagger.delete_all_tags_for_resource(found.arn)

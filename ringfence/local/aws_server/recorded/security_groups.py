@@ -70,7 +70,9 @@ def _modify_sources(context: Context, reply: Reply) -> Reply:
 
     backend = ec2_backends[context.account][context.region]
     group = backend.get_security_group_by_name_or_id(context.params["GroupId"])
-    wanted = {change["SecurityGroupRuleId"]: change["SecurityGroupRule"] for change in context.params["SecurityGroupRules"]}
+    wanted = {
+        change["SecurityGroupRuleId"]: change["SecurityGroupRule"] for change in context.params["SecurityGroupRules"]
+    }
     for rule in chain(group.ingress_rules, group.egress_rules):
         change = wanted.get(rule.id, {})
         if "CidrIpv6" in change:

@@ -11,7 +11,10 @@ from ringfence.local.aws_server.wire import ApiError
 
 def _build_group(context: Context, given: dict[str, Any]) -> dict[str, Any]:
     arn = context.arn("xray", f"group/{given['GroupName']}/{hex_id(32).upper()}")
-    defaults = {"FilterExpression": "", "InsightsConfiguration": {"InsightsEnabled": False, "NotificationsEnabled": False}}
+    defaults = {
+        "FilterExpression": "",
+        "InsightsConfiguration": {"InsightsEnabled": False, "NotificationsEnabled": False},
+    }
     return {**defaults, **given, "GroupARN": arn}
 
 
@@ -66,7 +69,9 @@ def _create_rule(context: Context) -> dict[str, Any]:
 
 def _find_rule(context: Context, named: dict[str, Any]) -> tuple[str, ...]:
     for key, record in context.records(RULE.name).items():
-        if record.attributes["RuleName"] == named.get("RuleName") or record.attributes["RuleARN"] == named.get("RuleARN"):
+        if record.attributes["RuleName"] == named.get("RuleName") or record.attributes["RuleARN"] == named.get(
+            "RuleARN"
+        ):
             return key
     raise ApiError("InvalidRequestException", "No such sampling rule.")
 
