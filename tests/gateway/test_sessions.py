@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -172,20 +173,25 @@ async def test_expire_ends_what_is_past_its_deadline_and_nothing_else(start: Any
 async def test_another_loop_may_wait_for_results_and_events(start: Any) -> None:
     async with start() as lab:
         invocation, client = await lab.sandbox()
+        seen, events = threading.Event(), []
 
         def elsewhere() -> Any:
             async def wait() -> Any:
-                return await lab.gateway.result(invocation.id), [
-                    event.type async for event in lab.gateway.events(invocation.id)
-                ]
+                result = await lab.gateway.result(invocation.id)
+                async for event in lab.gateway.events(invocation.id):
+                    events.append(event.type)
+                    seen.set()
+                return result
 
             return asyncio.run(wait())
 
         waiting = asyncio.create_task(asyncio.to_thread(elsewhere))
         await client.post("/v1/events", content='{"type": "log"}')
         await client.post("/v1/result", json={"status": "failed", "error": "e"})
+        # A closed session has no more events for who asks late.
+        assert await asyncio.to_thread(seen.wait, 60)
         lab.gateway.close(invocation.id)
-        result, events = await waiting
+        result = await waiting
         assert (result.error, events) == ("e", ["log"])
 
 
