@@ -11,20 +11,24 @@ import pytest
 
 from ringfence.errors import RingfenceError
 from ringfence.invocation import Status
+from ringfence.local.lifecycle import Embedded
 from ringfence.runner.here import secure_agent_runner
-from tests.environment.conftest import PROJECT, Standing
+from tests.environment.conftest import PROJECT, Standing, Start
 
 pytestmark = [pytest.mark.engine, pytest.mark.sandbox]
 
 
-def run(standing: Standing, *arguments: str) -> subprocess.CompletedProcess[str]:
+TASK = str(PROJECT / "examples" / "tasks" / "monthly-report.yaml")
+
+
+def run(standing: Standing | Embedded, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ringfence.cli", "run", "--json", "--project", str(PROJECT), *arguments]
     variables = {**os.environ, "RINGFENCE_HOME": str(standing.home.root)}
     return subprocess.run(command, capture_output=True, text=True, timeout=600, env=variables, check=False)
 
 
 def test_the_example_task_reads_its_report_and_is_refused_the_next_bucket(standing: Standing):
-    done = run(standing, "--task", str(PROJECT / "examples" / "tasks" / "monthly-report.yaml"))
+    done = run(standing, "--task", TASK)
     assert done.returncode == 0, done.stdout + done.stderr
     said = json.loads(done.stdout)
     assert said["status"] == "succeeded" and "1250" in said["output"]
@@ -35,6 +39,17 @@ def test_the_example_task_reads_its_report_and_is_refused_the_next_bucket(standi
     for line in ("credentials: gone", "sandbox: gone", "budget: gone"):
         assert line in done.stderr
     assert standing.client("sts").get_caller_identity()["Account"] in said["probe"]
+
+
+@pytest.mark.e2e
+def test_down_after_a_task_leaves_nothing_and_ends_without_an_error(start: Start):
+    embedded = start()
+    embedded.up()
+    done = run(embedded, "--task", TASK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Raises when anything is left.
+    embedded.down()
+    assert not embedded.engine().resources()
 
 
 def test_a_scope_of_the_command_line_narrows_the_same_task(standing: Standing):

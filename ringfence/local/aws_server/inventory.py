@@ -36,7 +36,7 @@ _NOT_RESOURCES = frozenset(
 )
 _DEPTH = 4
 # Recorded kinds that aren't resources: history, and settings of what is counted itself.
-_SETTINGS = frozenset({"budgetTags", "firewallConfig", "logGroupSettings", "resolverConfig", "update"})
+_SETTINGS = frozenset({"budgetTags", "event", "firewallConfig", "logGroupSettings", "resolverConfig", "update"})
 
 
 class Inventory:

@@ -54,6 +54,15 @@ def test_a_session_s_calls_are_told_and_how_each_ended(aws: Any) -> None:
     assert keys["SecretAccessKey"] not in text and keys["SessionToken"] not in text
 
 
+def test_what_was_told_is_no_resource_that_is_left(aws: Any) -> None:
+    roles = Roles(aws)
+    arn = roles.make(document(allow("s3:ListAllMyBuckets")))
+    roles.client("s3", arn).list_buckets()
+    assert of(told(aws.client("cloudtrail")), arn)
+    left = aws.own("inventory")["left"]
+    assert arn.rsplit("/")[-1] in left["iam"]["Role"] and "event" not in left.get("cloudtrail", {})
+
+
 def test_pages_of_any_size_hold_every_event_once(aws: Any) -> None:
     roles = Roles(aws)
     arn = roles.make(document(allow("s3:ListAllMyBuckets")))
