@@ -65,6 +65,7 @@ class Trial:
         self.folder = folder
         self.home = Home(folder / ".ringfence")
         self._clients: dict[tuple[str, ...], Any] = {}
+        self._started: list[subprocess.Popen[str]] = []
         runtime = {"name": "python", "options": {"virtualenv": sys.prefix}}
         (folder / "Pulumi.yaml").write_text(yaml.safe_dump({"name": "trial", "runtime": runtime}))
         (folder / "__main__.py").write_text(PROGRAM)
@@ -75,7 +76,7 @@ class Trial:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         environ = {name: value for name, value in os.environ.items() if name != "RINGFENCE_HOME"}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "ringfence.cli", *words],
             cwd=self.folder,
             env=environ,
@@ -84,7 +85,18 @@ class Trial:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # A shell that runs the tests in its background has it ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kills what a failed test left running: it would hold the project's lock."""
+        for process in self._started:
+            process.kill()
+            process.wait(30)
+        self._started.clear()
 
     def run(self, *words: str, code: int = 0) -> str:
         process = self.start(*words)
@@ -148,6 +160,7 @@ def trial(folder) -> Iterator[Trial]:
     trial = Trial(folder)
     trial.set(count=2)
     yield trial
+    trial.end()
     trial.set(count=2)
 
 
