@@ -168,17 +168,9 @@ def test_up_makes_everything_and_again_changes_nothing(trial):
     output = trial.run("up")
     assert "stand: " in output
     assert trial.roles() == ["trial-0", "trial-1"]
+    words = ["get", "configmap", "map", "-n", "trial", "-o", "jsonpath={.data.a}"]
     kubectl = subprocess.run(
-        [
-            shutil.which("kubectl", path=path_of(trial)),
-            "get",
-            "configmap",
-            "map",
-            "-n",
-            "trial",
-            "-o",
-            "jsonpath={.data.a}",
-        ],
+        [shutil.which("kubectl", path=path_of(trial)), *words],
         env={"KUBECONFIG": str(trial.home.kubeconfig), "HOME": str(trial.folder)},
         capture_output=True,
         text=True,

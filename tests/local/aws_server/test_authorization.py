@@ -184,6 +184,7 @@ def test_a_trust_policy_decides_for_the_operator_too(
 
 def test_a_role_that_trusts_nobody_or_is_not_there_is_not_assumed(roles: Roles) -> None:
     service = {"Effect": "Allow", "Principal": {"Service": "ec2.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    assert roles.assume(roles.make(FIRST))["Credentials"]
     refused(lambda: roles.assume(roles.make(FIRST, trusted=document(service))))
     refused(lambda: roles.assume(f"arn:aws:iam::{ACCOUNT}:role/nobody"))
 
@@ -248,7 +249,9 @@ def test_the_wrong_key_token_or_signature_gets_nowhere(roles: Roles) -> None:
 def test_what_is_not_mapped_is_denied_to_an_administrator_s_session_too(
     roles: Roles, service: str, operation: str, parameters: dict[str, Any], code: str
 ) -> None:
-    client = roles.client(service, roles.make(document(allow("*"))))
+    administrator = roles.make(document(allow("*")))
+    assert reads(roles.client("s3", administrator))
+    client = roles.client(service, administrator)
     refused(lambda: getattr(client, operation)(**parameters), code)
 
 
