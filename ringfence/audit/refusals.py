@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from ringfence.audit.trail import AuditError, Trail
 from ringfence.invocation import Invocation, Refusal
+from ringfence.sqlite_file import SqliteFile
 
 # Attempts belong to one cluster while no more than this lies between one and the next, in seconds.
 WINDOW_S = 300.0
 # Attempts of one user for one tool with one code from one source; and of one user from one source for anything at all,
 # which is what probing of many tools looks like.
 SAME_THRESHOLD, ANY_THRESHOLD = 5, 15
-LOCK_S = 30.0
 _ANY = "*"
 _TABLE = """CREATE TABLE IF NOT EXISTS cluster (
     user TEXT, tool TEXT, code TEXT, source TEXT, first REAL, last REAL, count INTEGER, alert TEXT,
@@ -61,8 +60,8 @@ class Refusals:
         self._window = window_seconds
         self._thresholds = (same_threshold, any_threshold)
         self._clock = clock
-        self._lock = threading.Lock()
-        self._database: sqlite3.Connection | None = None
+        self._opening = threading.Lock()
+        self._opened: SqliteFile | None = None
         self.path = trail.path.with_name(f"{trail.path.stem}-refusals.sqlite")
 
     def record(
@@ -84,20 +83,17 @@ class Refusals:
         uid = self._trail.record(
             kind, invocation, user=user, tool=tool, code=refusal.code, detail=refusal.detail, source=source, **fields
         )
-        try:
-            with self._lock, self._transaction() as database:
-                raised = [
-                    self._count(database, (user, tool, refusal.code, source), self._thresholds[0]),
-                    self._count(database, (user, _ANY, _ANY, source), self._thresholds[1]),
-                ]
-        except sqlite3.Error as error:
-            raise AuditError(f"{self.path}: {error}\n    remedy: make room, or mend its access") from None
+        with self._file().transaction() as database:
+            raised = [
+                self._count(database, (user, tool, refusal.code, source), self._thresholds[0]),
+                self._count(database, (user, _ANY, _ANY, source), self._thresholds[1]),
+            ]
         return uid, next((alert for alert in raised if alert), None)
 
     def clusters(self) -> tuple[Alert, ...]:
         """Clusters of the window that ends now, the largest first."""
         since = self._clock().timestamp() - self._window
-        with self._lock, self._transaction() as database:
+        with self._file().connection() as database:
             rows = database.execute(
                 "SELECT user, tool, code, source, first, last, count, alert FROM cluster WHERE last >= ?"
                 " ORDER BY count DESC, user, tool, code, source",
@@ -105,21 +101,18 @@ class Refusals:
             ).fetchall()
         return tuple(_alert(row) for row in rows)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        if self._database is None:
-            self.path.touch(mode=0o600, exist_ok=True)
-            self._database = sqlite3.connect(self.path, timeout=LOCK_S, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")
-            self._database.execute(_TABLE)
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._database
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
+    def _file(self) -> SqliteFile:
+        """The counts' file, made with the first refusal."""
+        with self._opening:
+            if self._opened is None:
+                file = SqliteFile(self.path, self._failed, synchronous="NORMAL")
+                with file.connection() as database:
+                    database.execute(_TABLE)
+                self._opened = file
+            return self._opened
+
+    def _failed(self, error: Exception) -> AuditError:
+        return AuditError(f"{self.path}: {error}\n    remedy: make room, or mend its access")
 
     def _count(self, database: sqlite3.Connection, key: tuple[str, str, str, str], threshold: int) -> Alert | None:
         """Adds one attempt to its cluster; the alert, when this attempt is the one that reaches the threshold."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
-from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,8 @@ import filelock
 
 from ringfence.broker.ledger import FIELDS, OPEN, TIMES, Entry, State, decode, encode, plain
 from ringfence.broker.model import BrokerError
+from ringfence.sqlite_file import SqliteFile
 
-# Waits for another process's write.
-_BUSY_SECONDS = 30.0
 _COLUMNS = ", ".join(f"{name} {'REAL' if name in TIMES else 'TEXT NOT NULL'}" for name in FIELDS)
 _OPEN = ", ".join(f"'{state}'" for state in sorted(OPEN))
 
@@ -27,39 +24,26 @@ class SqliteLedger:
     read it."""
 
     def __init__(self, path: Path):
-        self._path = path
-        self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            mode = path.stat().st_mode & 0o777
-            if mode & 0o077:
-                raise BrokerError(f"{path} has mode {mode:04o}: others can read it\n    remedy: chmod 600 {path}")
-            self._database = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=64
-            )
-            self._database.row_factory = sqlite3.Row
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")
-            self._database.execute(f"CREATE TABLE IF NOT EXISTS credentials ({_COLUMNS}, PRIMARY KEY (id)) STRICT")
-            self._database.execute("CREATE INDEX IF NOT EXISTS by_state ON credentials (state, role_arn)")
-        except (OSError, sqlite3.DatabaseError) as error:
-            raise BrokerError(f"the ledger {path} can't be used: {error}\n    remedy: repair or remove it") from None
+        def failed(error: Exception) -> Exception:
+            if isinstance(error, sqlite3.IntegrityError):
+                return KeyError(str(error))
+            return BrokerError(f"the ledger {path} can't be used: {error}\n    remedy: repair or remove it")
 
-    @contextmanager
-    def _used(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                yield self._database
-            except sqlite3.IntegrityError as error:
-                raise KeyError(str(error)) from None
-            except sqlite3.DatabaseError as error:
-                raise BrokerError(f"the ledger {self._path} failed: {error}") from None
+        self._path = path
+        self._file = SqliteFile(path, failed, synchronous="NORMAL")
+        mode = path.stat().st_mode & 0o777
+        if mode & 0o077:
+            self._file.close()
+            raise BrokerError(f"{path} has mode {mode:04o}: others can read it\n    remedy: chmod 600 {path}")
+        with self._file.connection() as database:
+            database.row_factory = sqlite3.Row
+            database.execute(f"CREATE TABLE IF NOT EXISTS credentials ({_COLUMNS}, PRIMARY KEY (id)) STRICT")
+            database.execute("CREATE INDEX IF NOT EXISTS by_state ON credentials (state, role_arn)")
 
     def add(self, entry: Entry) -> None:
         values = encode(entry)
         marks = ", ".join(f":{name}" for name in values)
-        with self._used() as database:
+        with self._file.connection() as database:
             # On disk before STS is asked. What changes later survives its process without; a machine that loses power
             # takes the sandboxes with it.
             database.execute("PRAGMA synchronous=FULL")
@@ -72,7 +56,7 @@ class SqliteLedger:
         setting = ", ".join(f"{name} = :{name}" for name in values)
         allowed = ", ".join(f"'{State(state)}'" for state in states)
         named = {name: plain(name, value) for name, value in values.items() if name in FIELDS}
-        with self._used() as database:
+        with self._file.connection() as database:
             done = database.execute(
                 f"UPDATE credentials SET {setting} WHERE id = :wanted AND state IN ({allowed})",  # noqa: S608
                 {**named, "wanted": id},
@@ -80,7 +64,7 @@ class SqliteLedger:
             return done.rowcount == 1
 
     def note_network(self, id: str, network: str) -> str:
-        with self._used() as database:
+        with self._file.connection() as database:
             database.execute("UPDATE credentials SET network = ? WHERE id = ? AND network = ''", (network, id))
         found = self.get(id)
         return found.network if found else ""
@@ -97,7 +81,7 @@ class SqliteLedger:
         return self._select(" AND ".join(where), invocation_id=invocation_id, role_arn=role_arn)
 
     def _select(self, where: str, **values: str) -> list[Entry]:
-        with self._used() as database:
+        with self._file.connection() as database:
             rows = database.execute(
                 f"SELECT * FROM credentials WHERE {where} ORDER BY requested, id",  # noqa: S608
                 values,
@@ -105,7 +89,7 @@ class SqliteLedger:
         return [decode(dict(row), lambda seconds: datetime.fromtimestamp(seconds, UTC)) for row in rows]
 
     def forget(self, before: datetime) -> int:
-        with self._used() as database:
+        with self._file.connection() as database:
             done = database.execute(
                 f"DELETE FROM credentials WHERE state NOT IN ({_OPEN}) AND ends < ?",  # noqa: S608
                 (before.timestamp(),),
@@ -119,5 +103,4 @@ class SqliteLedger:
 
     def close(self) -> None:
         """Closes the file; nothing is lost without it."""
-        with self._lock:
-            self._database.close()
+        self._file.close()

@@ -7,11 +7,8 @@ a reservation is one transaction that takes the write lock first. Trust zone: co
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,9 +17,8 @@ from pathlib import Path
 from ringfence.gateway.errors import LedgerError, Refused
 from ringfence.gateway.money import to_usd
 from ringfence.invocation import Refusal, Usage
+from ringfence.sqlite_file import BUSY_SECONDS, SqliteFile
 
-# Seconds that a writer waits for another process's transaction; each takes less than a millisecond.
-BUSY_SECONDS = 5.0
 # In the folder of the control side's files.
 LEDGER_FILE = Path("gateway", "ledger.sqlite")
 _VERSION = 1
@@ -96,20 +92,11 @@ class Ledger:
 
     def __init__(self, path: Path):
         self.path = path
-        self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._migrate()
-        except (OSError, sqlite3.Error) as error:
-            raise LedgerError(f"the gateway's ledger {path} can't be used: {error}") from None
+        self._file = SqliteFile(path, lambda error: LedgerError(f"the gateway's ledger {path} can't be used: {error}"))
+        self._migrate()
 
     def _migrate(self) -> None:
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 for statement in _SCHEMA.split(";\n"):
@@ -117,21 +104,6 @@ class Ledger:
                 db.execute(f"PRAGMA user_version = {_VERSION}")
             elif version != _VERSION:
                 raise LedgerError(f"the gateway's ledger {self.path} has version {version}, this program {_VERSION}")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """The write lock from the first statement on: what is read inside can't change before it is written."""
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._db
-                except BaseException:
-                    self._db.execute("ROLLBACK")
-                    raise
-                self._db.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise LedgerError(f"the gateway's ledger {self.path}: {error}") from None
 
     def open(
         self, invocation: str, conversation: str, user: str, model: str, *, cap: int, now: datetime, deadline: datetime
@@ -141,7 +113,7 @@ class Ledger:
         Raises Refused: the conversation is another user's, or has nothing left.
         """
         at = _microseconds(now)
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             row = db.execute("SELECT user, cap, committed FROM conversations WHERE id = ?", (conversation,)).fetchone()
             if row is None:
                 db.execute(
@@ -160,7 +132,7 @@ class Ledger:
 
     def admit(self, conversation: str, user: str, *, cap: int) -> None:
         """Raises Refused when `open` would, and opens nothing."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             row = db.execute("SELECT user, cap, committed FROM conversations WHERE id = ?", (conversation,)).fetchone()
         if row is not None:
             _admit(conversation, user, (row[0], min(row[1], cap), row[2]))
@@ -171,7 +143,7 @@ class Ledger:
         Raises BudgetExhausted, or NotOpen.
         """
         at = _microseconds(now)
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             row = db.execute(
                 "SELECT i.conversation, c.cap - c.committed FROM invocations i JOIN conversations c"
                 " ON c.id = i.conversation WHERE i.id = ? AND i.closed IS NULL AND i.deadline > ?",
@@ -194,7 +166,7 @@ class Ledger:
         A cost above the reservation is booked in full: the cap is then passed, and nothing more is reserved.
         """
         at = _microseconds(now)
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             row = db.execute(
                 "SELECT i.conversation, k.counted FROM calls k JOIN invocations i ON i.id = k.invocation"
                 " WHERE k.id = ? AND k.state <> 'settled'",
@@ -211,12 +183,12 @@ class Ledger:
 
     def forfeit(self, call: int) -> None:
         """The whole reservation is spent: nobody knows what the call did cost."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.execute("UPDATE calls SET state = 'forfeited' WHERE id = ? AND state = 'reserved'", (call,))
 
     def close(self, invocation: str, now: datetime, tool_calls: int = 0) -> tuple[Usage, int]:
         """Ends an invocation; what is reserved then is spent. Returns its usage and cost. Twice is the same as once."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             self._close(db, invocation, _microseconds(now), tool_calls)
         return self.usage(invocation)
 
@@ -237,7 +209,7 @@ class Ledger:
     def expire(self, now: datetime) -> list[str]:
         """Closes every invocation whose deadline has passed, whoever opened it. Returns their ids."""
         at = _microseconds(now)
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             rows = db.execute("SELECT id FROM invocations WHERE closed IS NULL AND deadline <= ?", (at,)).fetchall()
             for (invocation,) in rows:
                 self._close(db, invocation, at)
@@ -245,26 +217,25 @@ class Ledger:
 
     def spent(self, conversation: str) -> int:
         """What a conversation has used, reservations included."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             row = db.execute("SELECT committed FROM conversations WHERE id = ?", (conversation,)).fetchone()
         return row[0] if row else 0
 
     def usage(self, invocation: str) -> tuple[Usage, int]:
         """What an invocation used, and its cost with reservations in it. Zero when it is unknown."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             cost, input_tokens, output_tokens, calls = db.execute(_USAGE, (invocation,)).fetchone()
             row = db.execute("SELECT tool_calls FROM invocations WHERE id = ?", (invocation,)).fetchone()
         return Usage(input_tokens, output_tokens, calls, row[0] if row else 0), cost
 
     def conversations(self, limit: int = 100) -> list[Conversation]:
         """Conversations, the last changed first."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             return _conversations(db, limit)
 
     def stop(self) -> None:
         """Closes the connection."""
-        with self._lock:
-            self._db.close()
+        self._file.close()
 
 
 def _admit(conversation: str, user: str, row: tuple[str, int, int]) -> None:

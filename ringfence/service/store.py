@@ -6,21 +6,18 @@ Trust zone: control side. A prompt is kept only until its task starts; results a
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ringfence.errors import RingfenceError
+from ringfence.sqlite_file import SqliteFile
 
 ACCEPTED, RUNNING, ENDED = "accepted", "running", "ended"
 # Ended rows are kept this long and at most so many.
 KEEP_S, KEEP_ROWS = 24 * 3600.0, 10_000
-LOCK_S = 30.0
 _TABLE = """CREATE TABLE IF NOT EXISTS request (
     id TEXT PRIMARY KEY, user TEXT NOT NULL, state TEXT NOT NULL, accepted REAL NOT NULL, ended REAL,
     invocation_id TEXT NOT NULL, task TEXT NOT NULL, result TEXT)"""
@@ -54,44 +51,28 @@ class Store:
     """
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        self._path, self._clock = path, clock
-        self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, timeout=LOCK_S, isolation_level=None, check_same_thread=False)
-        with self._transaction() as database:
+        def failed(error: Exception) -> RingfenceError:
+            return RingfenceError(f"{path}: {error}\n    remedy: make room, or mend its access")
+
+        self._clock = clock
+        self._file = SqliteFile(path, failed)
+        with self._file.connection() as database:
             database.execute(_TABLE)
             database.execute("CREATE INDEX IF NOT EXISTS by_user ON request (user, accepted)")
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
-        # What is blanked out must not stay on free pages.
-        self._database.execute("PRAGMA secure_delete=ON")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with self._lock:
-                self._database.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._database
-                except BaseException:
-                    self._database.execute("ROLLBACK")
-                    raise
-                self._database.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise RingfenceError(f"{self._path}: {error}\n    remedy: make room, or mend its access") from None
+            # What is blanked out must not stay on free pages.
+            database.execute("PRAGMA secure_delete=ON")
 
     def accept(self, request_id: str, user: str, task: Mapping[str, Any]) -> Row:
         """Writes a new request down; it is on disk when this returns."""
         row = Row(request_id, user, ACCEPTED, self._clock(), task=dict(task))
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             values = (row.id, row.user, row.state, row.accepted, None, "", json.dumps(row.task), None)
             database.execute(f"INSERT INTO request ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608
         return row
 
     def start(self, request_id: str, task: Mapping[str, Any]) -> bool:
         """Marks a request as running, `task` in the place of what was kept. False when it doesn't wait any more."""
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             done = database.execute(
                 "UPDATE request SET state = ?, task = ? WHERE id = ? AND state = ?",
                 (RUNNING, json.dumps(dict(task)), request_id, ACCEPTED),
@@ -100,13 +81,13 @@ class Store:
 
     def name(self, request_id: str, invocation_id: str) -> None:
         """Notes which invocation a request became."""
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             database.execute("UPDATE request SET invocation_id = ? WHERE id = ?", (invocation_id, request_id))
 
     def end(self, request_id: str, result: Mapping[str, Any]) -> None:
         """Notes how a request ended, once; forgets old ones."""
         now = self._clock()
-        with self._transaction() as database:
+        with self._file.transaction() as database:
             database.execute(
                 "UPDATE request SET state = ?, ended = ?, result = ?,"
                 " invocation_id = coalesce(nullif(?, ''), invocation_id) WHERE id = ? AND state != ?",
@@ -121,23 +102,22 @@ class Store:
 
     def find(self, request_id: str) -> Row | None:
         """The request of that id."""
-        with self._transaction() as database:
+        with self._file.connection() as database:
             found = database.execute(f"SELECT {_COLUMNS} FROM request WHERE id = ?", (request_id,)).fetchone()  # noqa: S608
         return _row(found) if found else None
 
     def list(self, user: str, limit: int) -> list[Row]:
         """A user's last requests, newest first."""
         query = f"SELECT {_COLUMNS} FROM request WHERE user = ? ORDER BY accepted DESC, id LIMIT ?"  # noqa: S608
-        with self._transaction() as database:
+        with self._file.connection() as database:
             return [_row(values) for values in database.execute(query, (user, limit)).fetchall()]
 
     def unfinished(self) -> list[Row]:
         """Requests that haven't ended, oldest first."""
         query = f"SELECT {_COLUMNS} FROM request WHERE state != ? ORDER BY accepted, id"  # noqa: S608
-        with self._transaction() as database:
+        with self._file.connection() as database:
             return [_row(values) for values in database.execute(query, (ENDED,)).fetchall()]
 
     def close(self) -> None:
         """Closes the file."""
-        with self._lock:
-            self._database.close()
+        self._file.close()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import closing
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -209,7 +211,8 @@ async def test_a_killed_gateways_calls_stay_spent(start: Any, tmp_path: Path) ->
 async def test_an_unusable_ledger_spends_nothing(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async with start() as lab:
         _, client = await lab.sandbox()
-        lab.gateway.books.now(lab.gateway.books.ledger._db.execute, "DROP TABLE calls")
+        with closing(sqlite3.connect(lab.gateway.books.ledger.path)) as other:
+            other.execute("DROP TABLE calls")
         response = await client.post("/v1/chat/completions", json=chat())
         assert (response.status_code, response.json()["error"]["code"]) == (503, "ledger_unavailable")
         assert not lab.provider.requests

@@ -131,7 +131,7 @@ def test_the_journal_survives_the_process(tmp_path: Path):
 def test_an_id_is_begun_once(tmp_path: Path):
     journal = SqliteJournal(tmp_path / "journal.sqlite")
     journal.begin(Entry("abcdefghijkl", "owner", NOW))
-    with pytest.raises(RingfenceError, match="can't be written"):
+    with pytest.raises(RingfenceError, match="can't be used"):
         journal.begin(Entry("abcdefghijkl", "other", NOW))
     assert journal.entries()[0].owner == "owner"
 
@@ -159,7 +159,7 @@ def test_many_threads_write_at_once(tmp_path: Path):
 def test_a_broken_journal_is_an_error_not_an_empty_one(tmp_path: Path):
     path = tmp_path / "journal.sqlite"
     path.write_bytes(b"no database at all, but long enough to look like one" * 50)
-    with pytest.raises(RingfenceError, match="can't be written"):
+    with pytest.raises(RingfenceError, match="can't be used"):
         SqliteJournal(path)
 
 

@@ -116,7 +116,7 @@ def test_many_tasks_at_once_never_share_a_sandbox(side: Control, cluster):
 
     with Kubelet(cluster.configuration, wait_and_do) as kubelet, filled(side, kubelet, 4) as (runner, _):
         results = asyncio.run(main(runner))
-    assert [result.status for result in results] == [Status.SUCCEEDED] * 12
+    assert [(result.status, result.error) for result in results] == [(Status.SUCCEEDED, "")] * 12
     assert len({result.invocation_id for result in results}) == 12
     for n, result in enumerate(results):
         assert result.output in (f"warm: task {n} with []", f"done: task {n}")

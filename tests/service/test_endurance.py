@@ -270,7 +270,8 @@ def test_what_waited_too_long_over_a_restart_is_not_run(start_service, tmp_path)
 
 def test_a_prompt_is_gone_from_the_disk_once_its_task_has_started(service, tmp_path):
     service.invoke("a very particular prompt", wait=30)
-    service.parts.store._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with service.parts.store._file.connection() as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     on_disk = b"".join(path.read_bytes() for path in (tmp_path / "service").iterdir())
     # The result quotes it here; the request doesn't keep it.
     assert on_disk.count(b"a very particular prompt") == on_disk.count(b"did: a very particular prompt")
