@@ -17,7 +17,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from ringfence.invocation import Status, new_id
-from ringfence.runner import kubernetes_executor
+from ringfence.runner import kubernetes_executor, manifests
 from ringfence.runner.agent import SecureAgentRunner
 from ringfence.runner.executor import CREDENTIALS_FOLDER, ExecutorError, Unit
 from ringfence.runner.progress import Progress, State
@@ -373,3 +373,32 @@ def test_an_exit_is_not_missed_when_the_watch_breaks(side: Control, cluster, mon
     with Kubelet(cluster.configuration, slowly), SecureAgentRunner(side.parts) as runner:
         result = runner.execute_agent_task("ann", "hello", [], **TASK)
     assert "exit code 4" in result.error
+
+
+def without_rights(side: Control, cluster, monkeypatch, seconds: float) -> Kubelet:
+    """A node whose sandbox the runner may not see for so long, as at an API server that doesn't know its rights yet."""
+    monkeypatch.setattr(side.parts.executor.cluster, "_changes", lambda *args: iter(()))
+    rbac = client.RbacAuthorizationV1Api(client.ApiClient(cluster.configuration))
+
+    def forbid(container: Container) -> int:
+        rbac.delete_namespaced_role_binding("unit", container.namespace)
+        container.stopped.wait(seconds)
+        if not container.stopped.is_set():
+            rbac.create_namespaced_role_binding(container.namespace, manifests.unit_binding(container.namespace))
+        return 4
+
+    return Kubelet(cluster.configuration, forbid)
+
+
+def test_rights_that_come_late_fail_no_task(side: Control, cluster, monkeypatch, sandboxes):
+    with without_rights(side, cluster, monkeypatch, 2), SecureAgentRunner(side.parts) as runner:
+        result = runner.execute_agent_task("ann", "hello", [], **TASK)
+    assert "exit code 4" in result.error
+
+
+def test_rights_that_never_come_fail_the_task(side: Control, cluster, monkeypatch, sandboxes):
+    monkeypatch.setattr(kubernetes_executor, "SETTLE_SECONDS", 1.0)
+    with without_rights(side, cluster, monkeypatch, 60), SecureAgentRunner(side.parts) as runner:
+        result = runner.execute_agent_task("ann", "hello", [], **TASK)
+    assert result.status is Status.FAILED
+    assert "cannot list resource" in result.error
