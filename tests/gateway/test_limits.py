@@ -206,11 +206,16 @@ async def test_a_connection_without_a_request_is_closed(start: Any, monkeypatch:
 
 async def test_connections_of_one_address_are_bounded(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ringfence.gateway.serving.CONNECTIONS_PER_ADDRESS", 3)
+    # Connections without a request are closed too, but later than this test waits.
+    monkeypatch.setattr("ringfence.gateway.serving.HEAD_SECONDS", 600)
     async with start() as lab:
         host, _, port = lab.url.removeprefix("http://").rpartition(":")
         opened = [await asyncio.open_connection(host, int(port)) for _ in range(5)]
         ends = [asyncio.create_task(reader.read()) for reader, _ in opened]
-        done, _ = await asyncio.wait(ends, timeout=5, return_when=asyncio.ALL_COMPLETED)
+        async with asyncio.timeout(60):
+            while sum(end.done() for end in ends) < 2:
+                await asyncio.sleep(0.05)
+        done, _ = await asyncio.wait(ends, timeout=1, return_when=asyncio.ALL_COMPLETED)
         assert len(done) == 2
         for _, writer in opened:
             writer.close()
@@ -239,7 +244,7 @@ async def test_an_answers_body_does_not_wait_for_its_heads_acknowledgement(
 async def test_a_reader_that_takes_nothing_is_cut_at_the_deadline(start: Any) -> None:
     async with start() as lab:
         lab.provider.text = ("w" * 65_536 + " ") * 300
-        invocation, client = await lab.sandbox(seconds=2)
+        invocation, client = await lab.sandbox(seconds=4)
         host, _, port = lab.url.removeprefix("http://").rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
         body = json.dumps(chat(stream=True)).encode()

@@ -94,7 +94,7 @@ def records(side: ControlSide, kind: str) -> list[dict[str, Any]]:
     return [item for item in map(json.loads, lines) if item["metadata"]["event_code"] == kind]
 
 
-async def until(what: Callable[[], Any], seconds: float = 20) -> Any:
+async def until(what: Callable[[], Any], seconds: float = 60) -> Any:
     ends = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < ends, "it did not happen"

@@ -171,12 +171,12 @@ def test_gvisor_is_in_namespaces_of_its_own_for_an_ordinary_user_too(as_user):
 
 
 def test_without_control_groups_a_watchdog_ends_what_takes_too_much_memory(as_user):
-    code = "import os\nblocks = [os.urandom(1 << 20) for _ in range(MIB)]\nimport time; time.sleep(2); print('kept', len(blocks))"
-    beyond = as_user(code.replace("MIB", "600"), memory=256)
+    code = "import os\nblocks = [os.urandom(1 << 20) for _ in range(MIB)]\nimport time; time.sleep(REST); print('kept', len(blocks))"
+    beyond = as_user(code.replace("MIB", "600").replace("REST", "60"), memory=256)
     assert (beyond["code"], beyond["reason"]) == (None, "OOMKilled")
     assert "kept" not in beyond["log"]
     # Counting any of it twice would end this one too.
-    within = as_user(code.replace("MIB", "340"), memory=512)
+    within = as_user(code.replace("MIB", "340").replace("REST", "2"), memory=512)
     assert (within["code"], within["log"].strip()) == (0, "kept 340")
 
 
@@ -191,15 +191,15 @@ def test_without_control_groups_a_watchdog_ends_too_many_processes_and_lets_some
 import os, time
 for number in range(COUNT):
     if os.fork() == 0:
-        time.sleep(30)
+        time.sleep(60)
         os._exit(0)
-time.sleep(3)
+time.sleep(REST)
 print("kept", flush=True)
 os._exit(0)
 """
     # So much memory that the number is what it reaches first.
-    assert as_user(code.replace("COUNT", "400"), memory=8192)["reason"] == "TooManyProcesses"
-    assert as_user(code.replace("COUNT", "20"))["log"].strip() == "kept"
+    assert as_user(code.replace("COUNT", "400").replace("REST", "60"), memory=8192)["reason"] == "TooManyProcesses"
+    assert as_user(code.replace("COUNT", "20").replace("REST", "3"))["log"].strip() == "kept"
 
 
 def test_the_deadline_holds_for_an_ordinary_user(as_user):

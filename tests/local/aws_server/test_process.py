@@ -76,7 +76,7 @@ def start(home: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
 def test_a_signal_ends_it_gracefully(ending: signal.Signals, tmp_path: Path) -> None:
     process, _ = start(tmp_path)
     process.send_signal(ending)
-    assert process.wait(timeout=15) == 0
+    assert process.wait(timeout=60) == 0
 
 
 def test_it_ends_with_its_parent(connect: Callable[[str], Any], tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_it_ends_with_its_parent(connect: Callable[[str], Any], tmp_path: Path) 
     assert connect(endpoint).own("health")["pid"] == process.pid
     assert process.poll() is None
     parent.communicate()
-    assert process.wait(timeout=15) == 0
+    assert process.wait(timeout=60) == 0
 
 
 def test_the_log_names_calls_and_holds_no_values(
@@ -151,4 +151,4 @@ def test_a_request_under_way_is_answered_before_the_end(connect: Callable[[str],
             process.wait(timeout=1)
         connection.sendall(b"}")
         assert b" 200 " in connection.recv(200)
-    assert process.wait(timeout=15) == 0
+    assert process.wait(timeout=60) == 0
