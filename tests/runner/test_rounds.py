@@ -31,10 +31,12 @@ DEAD = "process-1-1-000000000000"
 
 @dataclass
 class Pretended:
-    """An executor without sandboxes. runs: how long each process runs; wrong: raised when asked what there is."""
+    """An executor without sandboxes. runs: how long each process runs; held: it goes on while that is so; wrong: raised
+    when asked what there is."""
 
     name: str = "pretended"
     runs: float = 0.0
+    held: bool = False
     wrong: Exception | None = None
     removed: list[str] = field(default_factory=list)
 
@@ -46,6 +48,8 @@ class Pretended:
 
     async def wait(self, invocation_id: str) -> Exit:
         await asyncio.sleep(self.runs)
+        while self.held:
+            await asyncio.sleep(0.01)
         return Exit(0, "Completed")
 
     async def remove(self, invocation_id: str) -> None:

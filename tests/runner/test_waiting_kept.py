@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class Pool:
 @pytest.fixture
 def side(cloud: Any, tmp_path: Path) -> control.Control:
     made = control.gateway_of(tmp_path)
-    return control.control(tmp_path, cloud.endpoint, lambda _: Pretended(runs=0.5), ("127.0.0.1", 1), made)
+    return control.control(tmp_path, cloud.endpoint, lambda _: Pretended(), ("127.0.0.1", 1), made)
 
 
 def test_refusals_of_the_budget_take_no_waiting_sandbox(side: control.Control) -> None:
@@ -61,7 +62,7 @@ def test_a_spent_conversation_takes_no_waiting_sandbox(side: control.Control, mo
     pool = Pool()
     with SecureAgentRunner(side.parts, pool=pool) as runner:
         runner.execute_agent_task("ann", "hello", [], **TASK, conversation="c", max_usd=Decimal("0.01"))
-        with side.gateway.books.ledger._transaction() as db:
+        with side.gateway.books.ledger._file.transaction() as db:
             db.execute("UPDATE conversations SET committed = cap")
         result = runner.execute_agent_task("ann", "hello", [], **TASK, conversation="c")
     assert (result.status, pool.taken) == (Status.REFUSED, 1)
@@ -71,17 +72,23 @@ def test_a_spent_conversation_takes_no_waiting_sandbox(side: control.Control, mo
 def test_a_task_cancelled_while_it_waits_takes_no_waiting_sandbox_and_makes_nothing(side: control.Control) -> None:
     pool = Pool()
 
-    async def go(runner: SecureAgentRunner) -> list[Any]:
-        tasks = [asyncio.create_task(runner.run("ann", "hello", [], **TASK, invocation_id=name * 12)) for name in "ab"]
-        ends = time.monotonic() + 20
-        while len(runner.active()) < 2 or not runner._waiting:
+    async def until(what: Callable[[], Any]) -> None:
+        ends = time.monotonic() + 60
+        while not what():
             assert time.monotonic() < ends
             await asyncio.sleep(0.01)
+
+    async def go(runner: SecureAgentRunner) -> list[Any]:
+        tasks = [asyncio.create_task(runner.run("ann", "hello", [], **TASK, invocation_id="a" * 12))]
+        await until(lambda: side.records("invocation.started"))
+        tasks += [asyncio.create_task(runner.run("ann", "hello", [], **TASK, invocation_id="b" * 12))]
+        await until(lambda: runner._waiting)
         assert runner.cancel("b" * 12)
+        side.parts.executor.held = False
         return await asyncio.gather(*tasks)
 
     with SecureAgentRunner(side.parts, RunnerLimits(max_concurrent=1), pool) as runner:
-        pool.taken = 0
+        side.parts.executor.held = True
         first, second = asyncio.run(go(runner))
     assert (first.status, second.status) == (Status.FAILED, Status.CANCELLED)
     started = [item["metadata"]["correlation_uid"] for item in side.records("invocation.started")]

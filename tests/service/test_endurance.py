@@ -33,7 +33,7 @@ def crowd(service, headers_of, count: int = CROWD) -> list[httpx.Response]:
     return asyncio.run(all_of_them())
 
 
-def until(condition, seconds: float = 120) -> None:
+def until(condition, seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to it"
@@ -157,7 +157,7 @@ def test_connections_that_say_nothing_do_not_keep_others_out(start_service):
         idle = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(300)]
         try:
             assert service.client.get("/healthz").status_code == 200
-            until(lambda: idle[0].recv(1) == b"", 20)
+            until(lambda: idle[0].recv(1) == b"")
         finally:
             for sock in idle:
                 sock.close()
@@ -174,7 +174,7 @@ def test_a_client_that_does_not_read_is_cut_off(start_service):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.connect(("127.0.0.1", service.port))
             sock.sendall(request * 10)
-            until(lambda: not service.server.server_state.connections, 20)
+            until(lambda: not service.server.server_state.connections)
         assert service.client.get("/healthz").status_code == 200
 
 
