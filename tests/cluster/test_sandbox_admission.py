@@ -67,7 +67,7 @@ def new_namespace(api: Api, skip: str = "") -> str:
 
 
 def _until(done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not done():
         assert time.monotonic() < deadline, f"not within 30 s: {what}"
         time.sleep(0.1)

@@ -38,7 +38,7 @@ def made(core: client.CoreV1Api, spec: dict[str, Any]) -> Any:
     template = copy.deepcopy(spec["template"])
     body = {"metadata": {"name": "pod", "labels": template["metadata"]["labels"]}, "spec": template["spec"]}
     # No controller copies it; its class is one that every cluster has.
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         try:
             return core.create_namespaced_pod(NAMESPACE, body, **STRICT)

@@ -49,7 +49,7 @@ def agent_policy(api_server, namespaces):
     )
     bad = _agent_pod()
     bad["spec"]["hostNetwork"] = True
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not _refusal(api_server, bad):
         assert time.monotonic() < deadline, "the policy is not enforced"
         time.sleep(0.2)

@@ -45,7 +45,7 @@ def core(api_server) -> client.CoreV1Api:
     for manifest in manifests("openbao", 3):
         if manifest["kind"] == "ServiceAccount":
             core.create_namespaced_service_account(VAULT_NAMESPACE, manifest)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not any(
         m.metadata.name == "kube-root-ca.crt" for m in core.list_namespaced_config_map(VAULT_NAMESPACE).items
     ):
@@ -117,7 +117,7 @@ def test_the_store_may_review_tokens_and_do_nothing_else(api_server, core):
     rbac.create_cluster_role(next(m for m in made if m["kind"] == "ClusterRole"))
     rbac.create_cluster_role_binding(next(m for m in made if m["kind"] == "ClusterRoleBinding"))
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not may("create", "authentication.k8s.io", "tokenreviews"):
             assert time.monotonic() < deadline, "the binding has no effect"
             time.sleep(0.1)

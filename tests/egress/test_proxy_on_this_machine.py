@@ -64,7 +64,7 @@ async def ask(proxy: Proxy, text: bytes = UNLISTED) -> bytes:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.02)
 

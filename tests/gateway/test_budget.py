@@ -196,7 +196,7 @@ async def test_a_killed_gateways_calls_stay_spent(start: Any, tmp_path: Path) ->
         """)
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
         process = subprocess.Popen([sys.executable, "-c", program, str(ledger), provider], env=environment)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while not lab.provider.requests and time.monotonic() < until:
             await asyncio.sleep(0.05)
         process.send_signal(signal.SIGKILL)

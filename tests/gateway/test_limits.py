@@ -132,7 +132,7 @@ async def test_the_deadline_cuts_a_call_under_way(start: Any, streaming: bool) -
         lab.provider.gap = 30
         if not streaming:
             lab.provider.hold = asyncio.Event()
-        invocation, client = await lab.sandbox(seconds=1.5)
+        invocation, client = await lab.sandbox(seconds=5)
         response = await client.post(PATH, json=chat(stream=streaming))
         if streaming:
             assert response.status_code == 200
@@ -199,7 +199,7 @@ async def test_a_connection_without_a_request_is_closed(start: Any, monkeypatch:
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Slow: ")
         await writer.drain()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             assert await reader.read() == b""
         writer.close()
 

@@ -35,7 +35,7 @@ def cluster(api_server: ApiServer) -> ApiServer:  # noqa: F811
         api.apply(manifest)
     api.apply(RUNTIME_CLASS)
     runner = Api(api_server.configuration, control.RUNNER_USER)
-    ends = time.monotonic() + 30
+    ends = time.monotonic() + 120
     while not _enforced(runner):
         assert time.monotonic() < ends, "the runner's policy is not enforced"
         time.sleep(0.1)

@@ -50,7 +50,7 @@ async def ask(port: int, authorization: str) -> bytes:
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             return await reader.readline()
     except OSError:
         return b""

@@ -185,7 +185,7 @@ def test_a_sandbox_taken_for_a_task_that_fails_before_it_begins_is_never_given_b
 def test_old_ones_are_replaced(side: Control, cluster, sandboxes):
     with (
         Kubelet(cluster.configuration, wait_and_do) as kubelet,
-        filled(side, kubelet, 1, max_age_seconds=8) as (_, pool),
+        filled(side, kubelet, 1, max_age_seconds=15) as (_, pool),
     ):
         (first,) = sandboxes()
         until(lambda: first not in sandboxes(), "the old one is removed")

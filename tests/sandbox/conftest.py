@@ -103,7 +103,7 @@ class Lab:
     async def said(self, invocation_id: str, text: str, executor: LocalExecutor | None = None) -> None:
         """Returns once the running sandbox has printed `text`."""
         executor = executor or self.executor
-        deadline = asyncio.get_running_loop().time() + 30
+        deadline = asyncio.get_running_loop().time() + 120
         while text not in executor._running[invocation_id].output.text():
             assert asyncio.get_running_loop().time() < deadline, executor._running[invocation_id].output.text()
             await asyncio.sleep(0.02)

@@ -90,7 +90,7 @@ class Lab:
 
     def logged(self, count: int = 1) -> list[dict]:
         """The next `count` decisions; waits for them, and fails when more or fewer come."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         lines: list[str] = []
         while time.monotonic() < deadline and len(lines) < count:
             time.sleep(0.05)

@@ -198,7 +198,7 @@ class Lab:
         self._envoy = subprocess.Popen(
             command, stdout=(self._folder / "stdout.log").open("wb"), stderr=log, preexec_fn=_die_with_parent
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         for port in ports:
             while time.monotonic() < deadline and self._envoy.poll() is None:
                 try:
