@@ -101,7 +101,7 @@ class Served:
         context = ssl.create_default_context(cafile=str(self.pki / "ca.pem"))
         if name:
             context.load_cert_chain(self.pki / f"{name}.pem", self.pki / f"{name}.key")
-        return httpx.Client(base_url=self.base, verify=context, trust_env=False, timeout=10)
+        return httpx.Client(base_url=self.base, verify=context, trust_env=False, timeout=300)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def post(path, body):
     headers = {"Authorization": "Bearer " + TOKEN, "Content-Type": "application/json"}
     request = urllib.request.Request(GATEWAY + path, json.dumps(body).encode(), headers)
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -124,7 +124,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
         yield made
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=300)
 
 
 @pytest.fixture(scope="session")

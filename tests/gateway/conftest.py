@@ -235,7 +235,7 @@ class Lab:
     async def client(self, token: str) -> httpx.AsyncClient:
         limits = httpx.Limits(max_connections=200)
         client = httpx.AsyncClient(
-            base_url=self.url, headers={"authorization": f"Bearer {token}"}, timeout=60, limits=limits
+            base_url=self.url, headers={"authorization": f"Bearer {token}"}, timeout=300, limits=limits
         )
         return await self.stack.enter_async_context(client)
 

@@ -188,7 +188,7 @@ async def test_a_killed_gateways_calls_stay_spent(start: Any, tmp_path: Path) ->
                 gateway = Gateway(Path(sys.argv[1]), [OpenAI(lambda: "k", sys.argv[2])])
                 now = datetime.now(UTC)
                 token = gateway.open(Invocation("killedkilled", "ada", "p", (), now, now + timedelta(seconds=200), "talk", "gpt-4o"))
-                async with serving(gateway, "127.0.0.1") as (host, port), httpx.AsyncClient(timeout=60) as client:
+                async with serving(gateway, "127.0.0.1") as (host, port), httpx.AsyncClient(timeout=300) as client:
                     body = {"model": "gpt-4o", "messages": [], "max_tokens": 100000}
                     await client.post(f"http://{host}:{port}/v1/chat/completions", json=body, headers={"x-api-key": token})
 

@@ -32,7 +32,7 @@ def _running(home: Path, *arguments: str) -> Iterator[str]:
     finally:
         process.terminate()
         try:
-            process.wait(timeout=60)
+            process.wait(timeout=300)
         finally:
             process.kill()
 

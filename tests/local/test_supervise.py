@@ -87,7 +87,7 @@ def test_grandchildren_are_stopped_too(server, tmp_path):
     child.start(lambda: ready() and (tmp_path / "up").read_text() != "", 30)
     grandchild = psutil.Process(int((tmp_path / "up").read_text()))
     child.stop()
-    _, alive = psutil.wait_procs([grandchild], timeout=60)
+    _, alive = psutil.wait_procs([grandchild], timeout=300)
     assert not alive
 
 
@@ -103,7 +103,7 @@ def test_what_a_dead_child_started_in_a_group_of_its_own_is_stopped_too(server, 
     psutil.wait_procs([psutil.Process(child.pid() or orphan.pid)], timeout=0.2)
     assert orphan.is_running()
     child.stop()
-    _, alive = psutil.wait_procs([orphan], timeout=60)
+    _, alive = psutil.wait_procs([orphan], timeout=300)
     assert not alive
 
 
@@ -181,7 +181,7 @@ def test_a_killed_child_is_started_again(server):
     child.start(ready, 30)
     pid = child.pid()
     os.kill(pid, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(pid)], timeout=60)
+    psutil.wait_procs([psutil.Process(pid)], timeout=300)
     assert child.start(ready, 30) is True
     assert child.pid() != pid
 

@@ -21,7 +21,7 @@ CALL = ("-u", "-m", "pulumi.policy", "127.0.0.1:1", ".")
 
 
 def started(interpreter: Path, folder: Path, *call: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([interpreter, *call], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([interpreter, *call], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.mark.parametrize("module", ["ringfence.review.analyzer_service", "ringfence.review.pack_rules"])

@@ -41,7 +41,7 @@ def server() -> Server:
 def call(server: Server) -> Iterator[Call]:
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(f"127.0.0.1:{server.port}", options=options) as channel:
-        yield lambda path, body, **more: channel.unary_unary(path)(body, timeout=60, **more)
+        yield lambda path, body, **more: channel.unary_unary(path)(body, timeout=300, **more)
 
 
 def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
@@ -104,7 +104,7 @@ def test_many_connections_are_answered_at_once(server: Server) -> None:
             f"127.0.0.1:{server.port}", options=[("grpc.use_local_subchannel_pool", 1)]
         ) as channel:
             body = str(number).encode() * 1000
-            return all(channel.unary_unary("/echo")(body, timeout=60) == body for _ in range(20))
+            return all(channel.unary_unary("/echo")(body, timeout=300) == body for _ in range(20))
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(one, range(8)))
@@ -132,7 +132,7 @@ def test_a_call_in_any_cut_of_frames_is_answered(server: Server) -> None:
 def test_an_answer_waits_for_the_window_and_goes_on_with_it(server: Server) -> None:
     # A window of 3 bytes for each stream, widened after the call.
     narrow = frame(4, 0, 0, struct.pack(">HI", 4, 3))
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=300) as client:
         client.sendall(PREFACE + narrow + HEADERS + frame(0, 0x1, 1, MESSAGE))
         received = b""
         while frame(0, 0, 1, MESSAGE[:3]) not in received:
@@ -156,7 +156,7 @@ def test_a_call_given_up_while_another_is_answered_is_not_answered(server: Serve
     second = frame(1, 0x4, 3, ECHO) + frame(0, 0x1, 3, b"\0\0\0\0\x02yo")
     third = frame(1, 0x4, 5, ECHO) + frame(0, 0x1, 5, b"\0\0\0\0\x02so")
     widened = frame(8, 0, 1, struct.pack(">I", 100)) + frame(8, 0, 5, struct.pack(">I", 100))
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=300) as client:
         client.sendall(PREFACE + narrow + HEADERS + frame(0, 0x1, 1, MESSAGE) + second + third)
         client.sendall(frame(3, 0, 3, b"\0\0\0\x08") + widened)
         received = b""
@@ -185,7 +185,7 @@ def test_a_call_given_up_while_another_is_answered_is_not_answered(server: Serve
     ],
 )
 def test_a_breach_of_the_protocol_ends_the_connection(server: Server, call: Call, parts: tuple[bytes, ...]) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=300) as client:
         client.sendall(b"".join(parts))
         received = b""
         try:
@@ -214,7 +214,7 @@ def test_a_request_that_is_not_one_whole_message_is_an_error(server: Server, bod
     )
 )
 def test_whatever_a_client_sends_others_are_still_answered(server: Server, parts: list[bytes]) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=300) as client:
         client.sendall(PREFACE + b"".join(parts))
         client.shutdown(socket.SHUT_WR)
         try:

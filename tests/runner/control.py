@@ -200,6 +200,6 @@ def served(gateway: Gateway) -> Iterator[tuple[str, int]]:
         yield address[0]
     finally:
         loop.call(end.set)
-        future.result(timeout=30)
+        future.result(timeout=300)
         loop.stop()
         gateway.stop()

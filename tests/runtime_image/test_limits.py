@@ -65,7 +65,7 @@ def answer(tokens: int = 0) -> dict:
 
 def test_fifty_calls_at_once_never_pass_the_cap_together():
     made = executor(max_usd=Decimal("1"))
-    together = threading.Barrier(50, timeout=30)
+    together = threading.Barrier(50, timeout=300)
     spent = []
 
     def complete(body, timeout, headers):

@@ -158,7 +158,7 @@ def outside() -> Callable[[str], Any]:
 
     def ask(code: str) -> Any:
         words = [sys.executable, "-I", "-c", HELPERS + textwrap.dedent(code)]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL)
         return answer_of(done.stdout + done.stderr)
 
     return ask

@@ -76,7 +76,7 @@ def answer(value):
     url = os.environ["RINGFENCE_GATEWAY_URL"] + "/v1/result"
     headers = {"Authorization": "Bearer " + os.environ["CREDENTIALS_TOKEN"], "Content-Type": "application/json"}
     body = {"output": json.dumps(value), "status": "succeeded"}
-    urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=30).read()
+    urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=300).read()
 """
 PROBES = """
 ports = json.loads(os.environ["RINGFENCE_TOOL_PORTS"])

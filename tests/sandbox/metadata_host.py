@@ -76,7 +76,7 @@ def main() -> None:
     state, runsc, pickled = map(Path, sys.argv[1:4])
     serve()
     done = subprocess.run(
-        [sys.executable, "-I", "-c", HELPERS + textwrap.dedent(PROBE)], capture_output=True, text=True, timeout=30
+        [sys.executable, "-I", "-c", HELPERS + textwrap.dedent(PROBE)], capture_output=True, text=True, timeout=300
     )
     answers = {"outside": answer_of(done.stdout + done.stderr)}
     answers["inside"] = asyncio.run(inside(state, runsc, pickle.loads(pickled.read_bytes())))

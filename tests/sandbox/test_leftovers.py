@@ -249,7 +249,7 @@ def test_a_runner_that_was_killed_leaves_nothing_after_anybody_removed_its_sandb
             id=invocation_id,
         )
         done = await asyncio.to_thread(
-            subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+            subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == -signal.SIGKILL, done.stderr
         leftovers = await lab.executor.leftovers()
@@ -282,7 +282,7 @@ def test_gvisor_dies_with_its_runner_before_anybody_cleans_up(lab, root, runsc):
             id=invocation_id,
         )
         await asyncio.to_thread(
-            subprocess.run, [sys.executable, "-c", code], capture_output=True, timeout=60, check=False
+            subprocess.run, [sys.executable, "-c", code], capture_output=True, timeout=300, check=False
         )
         deadline = time.monotonic() + 120
         while "processes" in (found := traces(lab.state, invocation_id)) and time.monotonic() < deadline:

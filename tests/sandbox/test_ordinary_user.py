@@ -240,7 +240,7 @@ asyncio.run(main())
     """
     words = ["unshare", "-m", "bash", "-ec", script, sys.executable, code]
     environment = dict(os.environ) | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert "control group" in done.stdout, done.stdout + done.stderr
     assert "remedy" in done.stdout
     assert not list(Path("/sys/fs/cgroup").rglob(f"{PREFIX}{invocation_id}"))

@@ -135,7 +135,7 @@ class Service:
         headers = options.pop("headers", None) or self.headers()
         wait = {"wait": options.pop("wait", 0)}
         body = {"prompt": prompt, "tools": list(tools), **options}
-        return self.client.post("/v1/invocations", json=body, headers=headers, params=wait, timeout=30)
+        return self.client.post("/v1/invocations", json=body, headers=headers, params=wait, timeout=300)
 
     def kinds(self) -> list[str]:
         return [json.loads(line)["metadata"]["event_code"] for line in self.trail.read_text().splitlines()]
@@ -178,7 +178,7 @@ def _running(folder: Path, provider: Provider, **options: Any) -> Iterator[Servi
         time.sleep(0.01)
     scheme = "https" if listen.certificate else "http"
     url = f"{scheme}://{listen.host}:{port}"
-    client = httpx.Client(base_url=url, trust_env=False, timeout=15)
+    client = httpx.Client(base_url=url, trust_env=False, timeout=300)
     try:
         yield Service(url, port, client, runner, made, parts, trail.path, provider, thread)
     finally:

@@ -113,7 +113,7 @@ def test_an_oversize_body_is_refused_before_anybody_proves_who_they_are(start_se
 
 def conversation(service, *parts: bytes, pause: float = 0.0) -> bytes:
     """What the server says on one connection until it closes it."""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=300) as sock:
         try:
             for part in parts:
                 sock.sendall(part)

@@ -36,7 +36,7 @@ def test_generated_requests_get_only_described_answers(start_service, identity: 
         headers = service.headers() if identity == "an analyst" else {}
 
         def answered(case: Case) -> None:
-            answer = case.call(headers=headers, timeout=30)
+            answer = case.call(headers=headers, timeout=300)
             seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
             # 501 to 505 would be a crash as well; 503 says that it is busy or about to stop.
             assert answer.status_code < 500, f"{case.method} {case.formatted_path}: {answer.text[:500]}"

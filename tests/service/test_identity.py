@@ -290,7 +290,7 @@ def over_tls(service, pki: Path, name: str = "") -> httpx.Client:
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if name:
         context.load_cert_chain(pki / f"{name}.pem", pki / f"{name}.key")
-    return httpx.Client(base_url=service.url, verify=context, trust_env=False, timeout=15)
+    return httpx.Client(base_url=service.url, verify=context, trust_env=False, timeout=300)
 
 
 def test_a_client_certificate_is_a_proof_its_common_name_the_user_its_organizations_the_groups(

@@ -92,7 +92,7 @@ def boot(tmp_path, names):
         script = tmp_path / "part.sh"
         script.write_text(install_script(_spec(names, sha512=hashlib.sha512(pinned).hexdigest()), str(root)))
         environment = {"PATH": f"{programs}:{os.environ['PATH']}", "HTTPS_PROXY": "http://wrong:1"}
-        done = subprocess.run(["/bin/bash", script], env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["/bin/bash", script], env=environment, capture_output=True, text=True, timeout=300)
         return done, root
 
     return run

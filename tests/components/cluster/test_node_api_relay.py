@@ -81,7 +81,7 @@ def relay():
 
 
 def _exchange(port: int, text: bytes) -> bytes:
-    with socket.create_connection(("127.64.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.64.0.1", port), timeout=300) as client:
         client.sendall(text)
         client.shutdown(socket.SHUT_WR)
         received = b""

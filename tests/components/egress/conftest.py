@@ -103,7 +103,7 @@ class Lab:
         """Ends the lab and the Envoy in it."""
         assert self._process.stdin
         self._process.stdin.close()
-        self._process.wait(timeout=60)
+        self._process.wait(timeout=300)
 
 
 @pytest.fixture(scope="module")

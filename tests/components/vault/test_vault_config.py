@@ -120,7 +120,7 @@ class Shell:
             (self.root / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
         script = re.sub(rf"({'|'.join(folders)})/", lambda found: f"{self.root}{found[1]}/", script)
         return subprocess.run(
-            ["/bin/sh", "-c", script], input=stdin, text=True, capture_output=True, timeout=60, check=False,
+            ["/bin/sh", "-c", script], input=stdin, text=True, capture_output=True, timeout=300, check=False,
             env={"PATH": f"{bin_}:{os.environ['PATH']}", "STATE": str(self.root / "state"), **env},
         )  # fmt: skip
 

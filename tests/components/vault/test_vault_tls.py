@@ -70,7 +70,7 @@ def handshake(tmp_path: Path, made: tls.ServerCredentials, trusted: str, host: s
         thread.start()
         try:
             with (
-                socket.create_connection(listener.getsockname(), timeout=20) as plain,
+                socket.create_connection(listener.getsockname(), timeout=300) as plain,
                 client.wrap_socket(plain, server_hostname=host) as secure,
             ):
                 return str(secure.version())

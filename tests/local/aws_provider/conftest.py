@@ -34,7 +34,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert server.stdout is not None
     yield json.loads(server.stdout.readline())["endpoint"]
     server.terminate()
-    server.wait(timeout=60)
+    server.wait(timeout=300)
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +43,7 @@ def inventory(endpoint: str) -> Callable[[], Any]:
 
     def left() -> Any:
         request = Request(f"{endpoint}/ringfence/inventory", headers={"Authorization": "Bearer embedded"})
-        with urlopen(request, timeout=30) as answer:
+        with urlopen(request, timeout=300) as answer:
             return json.load(answer)["left"]
 
     return left

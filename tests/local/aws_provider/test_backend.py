@@ -93,7 +93,7 @@ def test_a_user_s_own_aws_settings_and_proxies_are_left_alone(endpoint: str, tmp
         "http_proxy": "http://192.0.2.1:3128",
     }
     done = subprocess.run(
-        [sys.executable, "-c", program, endpoint], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program, endpoint], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.stdout.strip() == "123456789012", done.stderr
 

@@ -63,7 +63,7 @@ class Aws:
     def send(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
         """One plain HTTP request."""
         target = urlsplit(self.endpoint)
-        connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
+        connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=300)
         try:
             connection.request(method, path, body or None, dict(headers or {}))
             response = connection.getresponse()

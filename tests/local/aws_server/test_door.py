@@ -51,7 +51,7 @@ def test_the_server_listens_on_loopback_only(aws: Any) -> None:
 def test_an_oversize_body_is_refused_unread(aws: Any) -> None:
     target = urlsplit(aws.endpoint)
     for size, expected in ((10, b" 200 "), (MAX_BODY + 1, b" 413 ")):
-        with socket.create_connection((target.hostname, target.port), timeout=20) as connection:
+        with socket.create_connection((target.hostname, target.port), timeout=300) as connection:
             head = f"GET /ringfence/health HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {size}\r\n\r\n"
             connection.sendall(head.encode() + b"x" * 10)
             assert expected in connection.recv(200)

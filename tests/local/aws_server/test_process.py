@@ -57,7 +57,7 @@ def test_the_account_can_be_chosen(start_aws_server: Any, connect: Callable[[str
 @pytest.mark.parametrize("arguments", [["--account", "12"], ["--port", "99999"], ["--home"]])
 def test_bad_arguments_are_told_in_a_sentence(arguments: list[str], tmp_path: Path) -> None:
     command = [*COMMAND, "--port", "0", "--home", str(tmp_path), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2
     assert arguments[0] in done.stderr
     assert "Traceback" not in done.stderr
@@ -76,7 +76,7 @@ def start(home: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
 def test_a_signal_ends_it_gracefully(ending: signal.Signals, tmp_path: Path) -> None:
     process, _ = start(tmp_path)
     process.send_signal(ending)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=300) == 0
 
 
 def test_it_ends_with_its_parent(connect: Callable[[str], Any], tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_it_ends_with_its_parent(connect: Callable[[str], Any], tmp_path: Path) 
     assert connect(endpoint).own("health")["pid"] == process.pid
     assert process.poll() is None
     parent.communicate()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=300) == 0
 
 
 def test_the_log_names_calls_and_holds_no_values(
@@ -143,7 +143,7 @@ def test_a_request_under_way_is_answered_before_the_end(connect: Callable[[str],
     process, endpoint = start(tmp_path)
     aws = connect(endpoint)
     aws.client("sns").list_topics()
-    with socket.create_connection(("127.0.0.1", urlsplit(endpoint).port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", urlsplit(endpoint).port), timeout=300) as connection:
         connection.sendall(b"GET /ringfence/health HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{")
         aws.own("health")
         process.terminate()
@@ -151,4 +151,4 @@ def test_a_request_under_way_is_answered_before_the_end(connect: Callable[[str],
             process.wait(timeout=1)
         connection.sendall(b"}")
         assert b" 200 " in connection.recv(200)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=300) == 0

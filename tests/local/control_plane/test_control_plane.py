@@ -76,9 +76,9 @@ def test_who_shows_no_certificate_is_refused(plane: Any) -> None:
     trust = ssl.create_default_context(cafile=str(plane.home.kubernetes / "pki" / "ca.crt"))
     context = plane.client.access.context
     for path in ("/api", "/readyz", "/version"):
-        assert urllib.request.urlopen(server + path, context=context, timeout=10).status == 200
+        assert urllib.request.urlopen(server + path, context=context, timeout=300).status == 200
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(server + path, context=trust, timeout=10)
+            urllib.request.urlopen(server + path, context=trust, timeout=300)
         assert refused.value.code == 401
 
 
@@ -97,7 +97,7 @@ def test_etcd_lets_in_the_api_server_only(plane: Any, credential: str | None) ->
         context = ssl.create_default_context(cafile=str(pki / "etcd-ca.crt"))
         if name:
             context.load_cert_chain(pki / f"{name}.crt", pki / f"{name}.key")
-        return urllib.request.urlopen(f"https://127.0.0.1:{port}/health", context=context, timeout=10).read()
+        return urllib.request.urlopen(f"https://127.0.0.1:{port}/health", context=context, timeout=300).read()
 
     assert json.loads(health("etcd-client"))["health"] == "true"
     with pytest.raises((urllib.error.URLError, ConnectionError, ssl.SSLError)):
