@@ -29,6 +29,8 @@ RESULT_RESERVE_S = 2.0
 # Between two questions for an assignment, and how long the gateway may be out of reach. Seconds.
 POLL_PAUSE_S = 0.2
 UNREACHABLE_LIMIT_S = 60.0
+# The second one comes after POLL_PAUSE_S, each further one after twice the pause.
+RESULT_TRIES = 5
 _log = logging.getLogger("agent_runtime")
 
 
@@ -124,12 +126,26 @@ def _with_result(client: GatewayClient, redactor: Redactor, environ: MutableMapp
         error = f"failed: {type(fault).__name__}"
     if error:
         _log.error("the task ended: %s", error)
-    try:
-        client.result(redactor(output), "failed" if error else "succeeded", redactor(error))
-    except GatewayError as fault:
-        _log.error("the result could not be handed over: %s", fault)
-        return 1
-    return 1 if error else 0
+    handed = hand_over(client, redactor(output), "failed" if error else "succeeded", redactor(error))
+    return 1 if error or not handed else 0
+
+
+def hand_over(client: GatewayClient, output: str, status: str, error: str) -> bool:
+    """Whether the gateway has the result; one that doesn't answer is asked again. The wall clock ends the whole sandbox."""
+    for attempt in range(RESULT_TRIES):
+        if attempt:
+            time.sleep(POLL_PAUSE_S * 2 ** (attempt - 1))
+        try:
+            client.result(output, status, error)
+            return True
+        except GatewayError as fault:
+            if fault.status == 409 and attempt:
+                # It took an earlier one, and only its answer was lost.
+                return True
+            _log.error("try %d of %d to hand over the result: %s", attempt + 1, RESULT_TRIES, fault)
+            if 400 <= fault.status < 500 and fault.status != 429:
+                return False
+    return False
 
 
 if __name__ == "__main__":

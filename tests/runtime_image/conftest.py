@@ -21,7 +21,8 @@ TOKEN = "session-token-of-the-test-0123456789"
 
 @dataclass
 class ScriptedGateway:
-    """Answers model calls from `steps`, in order, and keeps whatever the sandbox sends."""
+    """Answers model calls from `steps`, in order, and keeps whatever the sandbox sends. results: what becomes of each post
+    of a result before it is taken: ``cut`` off unread, ``lost``, which is taken and cut off, or a status to refuse it with."""
 
     url: str = ""
     steps: list[Any] = field(default_factory=list)
@@ -29,6 +30,7 @@ class ScriptedGateway:
     requests: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     result: dict[str, Any] | None = None
+    results: list[str | int] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
 
     def say(self, text: str) -> None:
@@ -67,6 +69,15 @@ def _handler(gateway: ScriptedGateway) -> type[http.server.BaseHTTPRequestHandle
             given, gateway.assignment = gateway.assignment, None
             return self._send(200 if given else 204, given)
 
+        def _result(self, body: bytes) -> None:
+            fate = gateway.results.pop(0) if gateway.results else 202
+            if fate in ("lost", 202):
+                taken, gateway.result = gateway.result is None, gateway.result or json.loads(body)
+                fate = fate if taken else 409
+            if isinstance(fate, int):
+                return self._send(fate, {"error": {"code": "scripted", "message": "scripted"}})
+            self.close_connection = True
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers["Authorization"] != f"Bearer {TOKEN}":
@@ -75,8 +86,7 @@ def _handler(gateway: ScriptedGateway) -> type[http.server.BaseHTTPRequestHandle
                 gateway.events += [json.loads(line) for line in body.splitlines()]
                 return self._send(202)
             if self.path == "/v1/result":
-                gateway.result = json.loads(body)
-                return self._send(202)
+                return self._result(body)
             gateway.requests.append(json.loads(body))
             step = gateway.steps.pop(0) if gateway.steps else (500, "script_over")
             if isinstance(step, tuple):

@@ -119,7 +119,7 @@ def test_what_the_gateway_refuses_ends_the_task_with_its_code(gateway, run, stat
 def test_a_model_without_a_price_is_refused_before_it_is_called(gateway, run):
     done = run(RINGFENCE_MODEL="no-such-model-anywhere")
     assert done.returncode == 1
-    assert gateway.result["error"].startswith("model_unknown")
+    assert gateway.result and gateway.result["error"].startswith("model_unknown"), done.stderr
     assert gateway.requests == []
 
 
@@ -178,3 +178,24 @@ def test_credentials_that_cant_be_read_end_the_task_by_name(gateway, run, conten
     done = run()
     assert done.returncode == 1
     assert "credentials of web-fetch" in gateway.result["error"]
+
+
+@pytest.mark.parametrize("fates", [["cut"], ["cut", "cut", 500, 429], ["lost"], ["lost", "cut"]])
+def test_a_result_whose_handing_over_went_wrong_is_handed_over_again(gateway, run, fates):
+    gateway.say("done")
+    gateway.results = list(fates)
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert gateway.result == {"output": "done", "status": "succeeded", "error": ""}
+    assert gateway.results == []
+
+
+@pytest.mark.parametrize("fates", [[400, 202], ["cut", "cut", "cut", "cut", "cut", 202]])
+def test_a_result_that_is_refused_for_good_or_never_taken_is_a_failure(gateway, run, fates):
+    gateway.say("done")
+    gateway.results = list(fates)
+    done = run()
+    assert done.returncode == 1
+    assert "to hand over the result" in done.stderr
+    assert gateway.result is None
+    assert gateway.results == [202]
