@@ -41,7 +41,7 @@ def _interrupted_up(embedded: Embedded, made: int, number: signal.Signals) -> No
     watcher = _signal_engine_when(embedded, made, number)
     with pytest.raises(RingfenceError):
         embedded.up()
-    watcher.join(timeout=5)
+    watcher.join(timeout=300)
     assert sum(_inventory(embedded).values()) >= made, "the engine ended before the signal"
 
 

@@ -214,7 +214,7 @@ def test_while_draining_new_tasks_are_refused_and_running_ones_end(start_service
         assert service.client.get("/readyz").status_code == 503 and service.client.get("/healthz").status_code == 200
         assert service.client.get(place, headers=service.headers()).json()["state"] == "running"
         service.runner.release()
-        service.thread.join(20)
+        service.thread.join(300)
         (row,) = service.parts.store.list("ana@example.com", 10)
         assert row.result["status"] == "succeeded"
     assert service.kinds()[-1] == "service.stopped"
@@ -226,7 +226,7 @@ def test_what_still_runs_at_the_end_of_the_drain_is_cancelled_and_says_so(start_
         service.invoke()
         until(lambda: service.runner.running)
         service.server._loop.call_soon_threadsafe(service.server.begin_to_drain)
-        service.thread.join(20)
+        service.thread.join(300)
         (row,) = service.parts.store.list("ana@example.com", 10)
         assert row.result["status"] == "cancelled"
 
@@ -238,7 +238,7 @@ def test_what_had_not_started_is_run_by_the_next_process(start_service, tmp_path
         until(lambda: first.runner.running)
         waiting = [first.invoke(f"waits {index}").json()["id"] for index in range(5)]
         first.server._loop.call_soon_threadsafe(first.server.begin_to_drain)
-        first.thread.join(20)
+        first.thread.join(300)
         assert [call[1] for call in first.runner.calls] == ["runs"]
     with start_service(folder=tmp_path) as second:
         until(lambda: len(second.runner.calls) == 5 and not second.parts.desk._open)

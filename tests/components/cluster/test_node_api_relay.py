@@ -63,7 +63,7 @@ def relay():
             text=True,
         )
         started.extend((proxy, process))
-        for _ in range(200):
+        for _ in range(1200):
             with contextlib.suppress(OSError), socket.create_connection(("127.64.0.1", port), timeout=1):
                 return port, proxy, process
             assert process.poll() is None, process.stderr.read()
@@ -76,7 +76,7 @@ def relay():
             thing.stop()
         else:
             thing.terminate()
-            thing.wait(10)
+            thing.wait(300)
             thing.stderr.close()
 
 

@@ -75,7 +75,7 @@ def handshake(tmp_path: Path, made: tls.ServerCredentials, trusted: str, host: s
             ):
                 return str(secure.version())
         finally:
-            thread.join(20)
+            thread.join(300)
 
 
 @pytest.mark.parametrize("host", [HOST, peer_host(0), peer_host(2), f"{HOST}.cluster.local", "localhost", "127.0.0.1"])

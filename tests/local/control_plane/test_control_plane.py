@@ -153,7 +153,7 @@ def test_a_runtime_class_must_exist_and_adds_its_overhead(plane: Any) -> None:
 
 def _eventually(plane: Any, manifest: dict[str, Any]) -> dict[str, Any]:
     """Applies once what the server's own caches must have seen before."""
-    for _ in range(100):
+    for _ in range(1200):
         try:
             return plane.apply(manifest)
         except ApiError as error:
@@ -198,7 +198,7 @@ def test_an_admission_policy_decides(plane: Any) -> None:
 
 
 def _until_refused(plane: Any, manifest: dict[str, Any]) -> ApiError:
-    for _ in range(100):
+    for _ in range(1200):
         try:
             plane.apply(manifest)
         except ApiError as error:

@@ -78,7 +78,7 @@ def test_a_patch_of_nothing_is_refused(plane: Any, backend: KubernetesBackend) -
 
 
 def _wait_for(plane: Any, path: str) -> None:
-    for _ in range(200):
+    for _ in range(1200):
         try:
             plane.client.request("GET", path, path)
         except ApiError:

@@ -216,7 +216,7 @@ def test_a_deployment_goes_with_what_it_owns(plane: Any, backend: KubernetesBack
     namespace = plane.namespace("owners")
     deployment = Resource(backend, "apps/v1:Deployment", a_deployment(namespace)).create()
     owned = f"/apis/apps/v1/namespaces/{namespace}/replicasets"
-    for _ in range(100):
+    for _ in range(1200):
         if plane.client.request("GET", owned, "replica sets")["items"]:
             break
         time.sleep(0.1)
