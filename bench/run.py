@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,16 @@ NOT_BENCHMARKS = {"run", "report", "policies", "z3_formulas"}
 
 
 def main() -> int:
-    """Run the benchmarks named in the arguments, or all. Returns 2 for an unknown name, else the number that failed."""
+    """Run the benchmarks named in the arguments, or all. Ends with 2 for an unknown name, else returns how many failed."""
     known = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NOT_BENCHMARKS)
-    wanted = sys.argv[1:] or known
+    parser = argparse.ArgumentParser(
+        prog='make bench ARGS="NAME ..."',
+        description="Runs benchmarks one after the other, prints what they measure and writes it to bench/RESULTS.md.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(known)} (default: all of them)")
+    wanted = parser.parse_args().names or known
     if unknown := sorted(set(wanted) - set(known)):
-        print(f"no such benchmark: {', '.join(unknown)}; there are: {', '.join(known)}", file=sys.stderr)
-        return 2
+        parser.error(f"no such benchmark: {', '.join(unknown)}; there are: {', '.join(known)}")
     failed = 0
     for index, name in enumerate(wanted, 1):
         print(f"[{index}/{len(wanted)}] {name}", flush=True)
