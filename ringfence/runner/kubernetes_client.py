@@ -40,6 +40,8 @@ _UNSETTLED = (
     "cannot create resource",
     "cannot patch resource",
     "cannot get resource",
+    'cannot list resource "pods"',
+    'cannot watch resource "pods"',
     "not yet ready to handle request",
     "no API token found",
 )

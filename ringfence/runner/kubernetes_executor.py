@@ -9,12 +9,10 @@ Trust zone: control side. What the pod may do is decided by the API server, the 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import json
 import math
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +26,7 @@ from ringfence.names import SANDBOX_NAMESPACE_PREFIX, SYSTEM_NAMESPACE
 from ringfence.runner import executor as names
 from ringfence.runner import manifests, pod
 from ringfence.runner.executor import ExecutorError, Exit, Fit, Leftover, Report, Unit, size_of
-from ringfence.runner.kubernetes_client import SETTLE_SECONDS, CallError, Cluster, connect
+from ringfence.runner.kubernetes_client import CallError, Cluster, connect
 from ringfence.runner.unit_settings import CONFIG_MAP, KEY, UnitSettings, parse
 
 # What is read of a sandbox's output, from its end.
@@ -37,8 +35,6 @@ LOG_LINES, LOG_BYTES = 200, 64 << 10
 REMOVE_SECONDS = 300.0
 # The node takes time to fetch the image before the process, whose own wall clock the runner holds, begins.
 START_MARGIN_SECONDS = manifests.MAX_DEADLINE_SECONDS - 300
-# Between two looks at a sandbox that an API server doesn't let the runner see.
-FORBIDDEN_PAUSE_SECONDS = 0.5
 # A container that can't begin for one of these reasons will not begin later.
 _NEVER_STARTS = frozenset(
     {
@@ -118,20 +114,13 @@ class KubernetesExecutor:
         namespace = manifests.namespace_name(invocation_id)
         listing = self.cluster.core.list_namespaced_pod
         what = f"the sandbox of {invocation_id}"
-        patience = time.monotonic() + SETTLE_SECONDS
-        while True:
-            try:
-                ended = await self.cluster.until(what, _exit_or_gone, None, listing, namespace, name=pod.POD_NAME)
-                break
-            except CallError as error:
-                if error.status != 403:
-                    raise
-                # The runner's rights in the namespace go with it; and of several API servers one may not know them yet.
-                if await self._going(namespace):
-                    return Exit(None, "Deleted")
-                if time.monotonic() > patience:
-                    raise
-            await asyncio.sleep(FORBIDDEN_PAUSE_SECONDS)
+        try:
+            ended = await self.cluster.until(what, _exit_or_gone, None, listing, namespace, name=pod.POD_NAME)
+        except CallError as error:
+            # The runner's rights in the namespace go with it.
+            if error.status != 403 or not await self._going(namespace):
+                raise
+            return Exit(None, "Deleted")
         if ended is None:
             raise ExecutorError(f"{what}: nobody watches it any more")
         if ended.reason == "Deleted":

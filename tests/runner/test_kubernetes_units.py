@@ -17,7 +17,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from ringfence.invocation import Status, new_id
-from ringfence.runner import kubernetes_executor, manifests
+from ringfence.runner import kubernetes_client, kubernetes_executor, manifests
 from ringfence.runner.agent import SecureAgentRunner
 from ringfence.runner.executor import CREDENTIALS_FOLDER, ExecutorError, Unit
 from ringfence.runner.progress import Progress, State
@@ -397,7 +397,7 @@ def test_rights_that_come_late_fail_no_task(side: Control, cluster, monkeypatch,
 
 
 def test_rights_that_never_come_fail_the_task(side: Control, cluster, monkeypatch, sandboxes):
-    monkeypatch.setattr(kubernetes_executor, "SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(kubernetes_client, "SETTLE_SECONDS", 1.0)
     with without_rights(side, cluster, monkeypatch, 60), SecureAgentRunner(side.parts) as runner:
         result = runner.execute_agent_task("ann", "hello", [], **TASK)
     assert result.status is Status.FAILED

@@ -129,7 +129,9 @@ async def limits_after(group: Group, cpu: str, seconds: float = 30) -> dict[str,
     return limits_of(group)
 
 
-def test_the_kernel_holds_every_limit_and_cpu_falls_to_the_units_own_once_it_has_called(lab):
+def test_the_kernel_holds_every_limit_and_cpu_falls_to_the_units_own_once_it_has_called(lab, monkeypatch):
+    # So that time alone doesn't lower it while this test looks.
+    monkeypatch.setattr(executor, "BOOT_S", 600)
     code = """
     import time
     assert reach("192.0.2.1", 14000) == "reached gateway"

@@ -113,7 +113,7 @@ def test_an_oversize_body_is_refused_before_anybody_proves_who_they_are(start_se
 
 def conversation(service, *parts: bytes, pause: float = 0.0) -> bytes:
     """What the server says on one connection until it closes it."""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=300) as sock:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as sock:
         try:
             for part in parts:
                 sock.sendall(part)
@@ -157,7 +157,7 @@ def test_connections_that_say_nothing_do_not_keep_others_out(start_service):
         idle = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(300)]
         try:
             assert service.client.get("/healthz").status_code == 200
-            until(lambda: idle[0].recv(1) == b"")
+            until(lambda: idle[0].recv(1) == b"", 60)
         finally:
             for sock in idle:
                 sock.close()
@@ -174,7 +174,7 @@ def test_a_client_that_does_not_read_is_cut_off(start_service):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.connect(("127.0.0.1", service.port))
             sock.sendall(request * 10)
-            until(lambda: not service.server.server_state.connections)
+            until(lambda: not service.server.server_state.connections, 60)
         assert service.client.get("/healthz").status_code == 200
 
 

@@ -282,5 +282,7 @@ def test_status_of_a_home_with_nothing_is_nothing(tmp_path: Path) -> None:
 
 
 def test_free_ports_are_used(plane: Any) -> None:
-    for name in ("etcd-client", "kube-apiserver", "kube-controller-manager"):
-        socket.create_connection(("127.0.0.1", plane.home.kept_ports()[name]), timeout=5).close()
+    ports = [plane.home.kept_ports()[name] for name in ("etcd-client", "kube-apiserver", "kube-controller-manager")]
+    assert len(set(ports)) == 3
+    for port in ports:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
